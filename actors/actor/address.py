@@ -1,0 +1,65 @@
+"""A stable name to send commands to. Nothing but bytes crosses it."""
+
+from __future__ import annotations
+
+import queue
+from typing import Any
+
+import pykka
+
+from actors.errors import CodecError
+from actors.messages.codec import Codec
+from actors.messages.command import Command
+
+__all__ = ["Address", "AskTimeout"]
+
+
+class AskTimeout(pykka.Timeout):
+    """An ask had no answer within its limit; the command may still be handled later."""
+
+
+class Address:
+    """Where one actor's commands go. Equal by name within its system; safe from any thread."""
+
+    __slots__ = ("_codec", "_ref", "name")
+
+    def __init__(self, name: str, ref: pykka.ActorRef[Any], codec: Codec) -> None:
+        self.name = name
+        self._ref = ref
+        self._codec = codec
+
+    def tell(self, command: Command) -> bool:
+        """Send; never blocks. False if the actor has stopped: the command is then dropped, by contract, unseen.
+
+        Raises CodecError for a command its system does not know.
+        """
+        return self.forward(self._codec.encode(command))
+
+    def forward(self, data: bytes) -> bool:
+        """Like `tell`, for a command that is encoded already."""
+        try:
+            self._ref.tell(data)
+        except pykka.ActorDeadError:
+            return False
+        return True
+
+    def ask(self, command: Command, timeout: float) -> Command:
+        """Send and block until the answer, at most `timeout` seconds.
+
+        Raises the handler's own exception, `pykka.ActorDeadError` if the actor stops first, AskTimeout.
+        """
+        future = self._ref.ask(self._codec.encode(command), block=False)
+        try:
+            answer = future.get(timeout=timeout)
+        except (pykka.Timeout, queue.Empty):
+            raise AskTimeout(f"{self.name} gave no answer within {timeout:g} s") from None
+        if not isinstance(answer, bytes):
+            raise CodecError(f"{self.name} answered {type(command).__name__} with no command")
+        return self._codec.decode(answer)
+
+    @property
+    def alive(self) -> bool:
+        return self._ref.is_alive()
+
+    def __repr__(self) -> str:
+        return f"<Address {self.name}>"

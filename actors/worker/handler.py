@@ -1,0 +1,25 @@
+"""What runs inside a worker process, as the loop sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+__all__ = ["Factory", "Handler", "Send"]
+
+Send = Callable[[bytes], None]
+"""Send one frame to the host; from any thread; blocks while the host is slow to take it."""
+
+
+class Handler(Protocol):
+    """Handles the frames that are not the runtime's own. Its methods run on the worker's control thread."""
+
+    def handle(self, frame: bytes, fds: list[int]) -> None:
+        """Take one frame and own its descriptors. Must not block: long work goes to threads of the handler."""
+
+    def busy(self) -> int:
+        """How many pieces of work are in progress."""
+
+
+Factory = Callable[[bytes, Send], Handler]
+"""Makes the handler from `Hello.settings`; it may import what it needs, before the worker says it is ready."""

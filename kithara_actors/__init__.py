@@ -1,0 +1,97 @@
+"""Progressive media download and playback inside long-running servers.
+
+    with ActorSystem.start() as system, system.open("https://example.org/01.flac") as stream:
+        container = av.open(stream)
+
+Event classes are in `kithara_actors.events`.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from kithara_actors.config import Config
+    from kithara_actors.errors import (
+        BodyTooLarge,
+        Cancelled,
+        CodecError,
+        ConnectError,
+        DigestMismatch,
+        InternalError,
+        InvalidContentType,
+        InvalidKey,
+        KitharaError,
+        PolicyError,
+        ProtocolError,
+        ReadTimeout,
+        ResourceChanged,
+        RetryExhausted,
+        StatusError,
+        StorageFull,
+        StreamError,
+        SystemStopped,
+        UnsupportedPlatform,
+    )
+    from kithara_actors.stream.reader import Stream
+    from kithara_actors.stream.subscription import Subscription
+    from kithara_actors.system import ActorSystem
+    from kithara_actors.values import AudioCodec, CancelReason, Container, MediaInfo, Phase, Priority
+
+__all__ = [
+    "ActorSystem",
+    "AudioCodec",
+    "BodyTooLarge",
+    "CancelReason",
+    "Cancelled",
+    "CodecError",
+    "Config",
+    "ConnectError",
+    "Container",
+    "DigestMismatch",
+    "InternalError",
+    "InvalidContentType",
+    "InvalidKey",
+    "KitharaError",
+    "MediaInfo",
+    "Phase",
+    "PolicyError",
+    "Priority",
+    "ProtocolError",
+    "ReadTimeout",
+    "ResourceChanged",
+    "RetryExhausted",
+    "StatusError",
+    "StorageFull",
+    "Stream",
+    "StreamError",
+    "Subscription",
+    "SystemStopped",
+    "UnsupportedPlatform",
+]
+
+# Resolved at first use: a worker process imports this package and must not load Pykka with it.
+_HOME = {
+    "ActorSystem": "system",
+    "AudioCodec": "values",
+    "CancelReason": "values",
+    "Config": "config",
+    "Container": "values",
+    "MediaInfo": "values",
+    "Phase": "values",
+    "Priority": "values",
+    "Stream": "stream.reader",
+    "Subscription": "stream.subscription",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name in __all__:
+        module = importlib.import_module(f"kithara_actors.{_HOME.get(name, 'errors')}")
+        return getattr(module, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,230 @@
+"""Where assets live: gives a content its descriptor, and makes it durable under its name once complete."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from actors.actor.address import Address
+from actors.actor.cell import Behaviour
+from actors.memory.buffer import memory_file
+from actors.messages.command import Command
+from kithara_actors.actor.publisher import Publisher
+from kithara_actors.assets.content import ContentTable
+from kithara_actors.errors import Failure
+from kithara_actors.messages.commands import (
+    AcquireAsset,
+    AssetCommitted,
+    AssetReady,
+    AssetRefused,
+    CommitAsset,
+    ReleaseAsset,
+)
+from kithara_actors.messages.events import Committed
+from kithara_actors.values import ContentId
+
+__all__ = ["AssetStore"]
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+@dataclass(slots=True)
+class _Active:
+    """A content being filled. `part` and `final` are None in memory."""
+
+    source: str
+    key: str
+    fd: int
+    part: Path | None
+    final: Path | None
+    own_target: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """A committed asset. In memory it is this descriptor; on disk the file at `path`."""
+
+    length: int
+    content_type: str | None
+    fd: int
+    path: Path | None
+
+
+class AssetStore(Behaviour):
+    """Keeps committed assets by key, in `cache_path` or in memory, there within `memory_limit`, oldest out first.
+
+    The record of what is committed lives as long as the system: a later system fetches anew. File names are a
+    digest and a checked extension; nothing of a URL or header is in a path.
+    """
+
+    def __init__(
+        self,
+        cache_path: Path | None,
+        memory_limit: int,
+        contents: ContentTable,
+        find: Callable[[str], Address | None],
+        publisher: Publisher,
+    ) -> None:
+        self._root = None if cache_path is None else cache_path / "v1"
+        self._memory_limit = memory_limit
+        self._contents = contents
+        self._find = find
+        self._publisher = publisher
+        self._active: dict[ContentId, _Active] = {}
+        self._kept: OrderedDict[str, _Kept] = OrderedDict()
+
+    def on_start(self) -> None:
+        if self._root is not None:
+            self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    def on_stop(self) -> None:
+        for content in list(self._active):
+            self._release(content)
+        for kept in self._kept.values():
+            if kept.fd >= 0:
+                os.close(kept.fd)
+        self._kept.clear()
+
+    def handle(self, command: Command) -> None:
+        match command:
+            case AcquireAsset():
+                self._acquire(command)
+            case CommitAsset():
+                self._commit(command)
+            case ReleaseAsset(content):
+                self._release(content)
+            case _:
+                raise TypeError(f"AssetStore does not handle {type(command).__name__}")
+
+    def _acquire(self, order: AcquireAsset) -> None:
+        kept = self._kept.get(order.key)
+        try:
+            if kept is not None and order.target is None and self._serve(order, kept):
+                return
+            active = self._open(order)
+        except OSError as error:
+            self._tell(order.source, AssetRefused(order.content, _failure(error)))
+            return
+        self._active[order.content] = active
+        with self._contents.hold(order.content) as content:
+            if content is not None:
+                content.attach(os.dup(active.fd))
+        self._tell(order.source, AssetReady(order.content, None, None))
+
+    def _serve(self, order: AcquireAsset, kept: _Kept) -> bool:
+        """Hand out a committed asset; False, and forgotten, if its file is gone or of another length."""
+        try:
+            fd = os.dup(kept.fd) if kept.path is None else os.open(kept.path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            del self._kept[order.key]
+            return False
+        if os.fstat(fd).st_size != kept.length:
+            os.close(fd)
+            del self._kept[order.key]
+            return False
+        self._kept.move_to_end(order.key)
+        with self._contents.hold(order.content) as content:
+            if content is None:
+                os.close(fd)
+            else:
+                content.attach(fd, kept.path)
+        self._tell(order.source, AssetReady(order.content, kept.length, kept.content_type))
+        return True
+
+    def _open(self, order: AcquireAsset) -> _Active:
+        if order.target is not None:
+            final = Path(order.target)
+            part = final.with_name(final.name + ".part")
+            return _Active(order.source, order.key, _create(part, 0o666), part, final, own_target=True)
+        if self._root is None:
+            return _Active(order.source, order.key, memory_file("kithara-asset"), None, None, own_target=False)
+        folder = self._root / order.key[:2]
+        folder.mkdir(mode=0o700, exist_ok=True)
+        final = folder / f"{order.key}.{order.extension}"
+        part = folder / f"{order.key}.part"
+        return _Active(order.source, order.key, _create(part, 0o600), part, final, own_target=False)
+
+    def _commit(self, order: CommitAsset) -> None:
+        active = self._active.get(order.content)
+        if active is None:
+            return
+        try:
+            if os.fstat(active.fd).st_size != order.length:
+                os.ftruncate(active.fd, order.length)
+            if active.part is not None and active.final is not None:
+                active.part.rename(active.final)
+                _sync_folder(active.final.parent)
+        except OSError as error:
+            self._tell(active.source, AssetRefused(order.content, _failure(error)))
+            return
+        del self._active[order.content]
+        with self._contents.hold(order.content) as content:
+            if content is not None:
+                content.path = active.final
+        if active.own_target:
+            os.close(active.fd)
+        else:
+            self._keep(active, order)
+        self._publisher.publish(Committed(active.key, order.length))
+        self._tell(active.source, AssetCommitted(order.content))
+
+    def _keep(self, active: _Active, order: CommitAsset) -> None:
+        fd = active.fd
+        if active.final is not None:
+            os.close(fd)
+            fd = -1
+        before = self._kept.pop(active.key, None)
+        if before is not None and before.fd >= 0:
+            os.close(before.fd)
+        self._kept[active.key] = _Kept(order.length, order.content_type, fd, active.final)
+        while self._root is None and sum(kept.length for kept in self._kept.values()) > self._memory_limit:
+            # A reader of an evicted asset holds a descriptor of its own and reads on.
+            _, oldest = self._kept.popitem(last=False)
+            os.close(oldest.fd)
+
+    def _release(self, content: ContentId) -> None:
+        active = self._active.pop(content, None)
+        if active is None:
+            return
+        if active.part is not None:
+            _remove_if_same(active.part, active.fd)
+        os.close(active.fd)
+
+    def _tell(self, source: str, command: Command) -> None:
+        address = self._find(source)
+        if address is not None:
+            address.tell(command)
+
+
+def _create(part: Path, mode: int) -> int:
+    """A new, empty file under a name that may be in use by one that is being left behind."""
+    part.unlink(missing_ok=True)
+    return os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+
+
+def _remove_if_same(part: Path, fd: int) -> None:
+    """Remove `part` unless a successor has put another file there."""
+    try:
+        if os.path.samestat(os.fstat(fd), part.stat()):
+            part.unlink()
+    except FileNotFoundError:
+        pass
+
+
+def _sync_folder(folder: Path) -> None:
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _failure(error: OSError) -> Failure:
+    where = f" ({error.filename})" if error.filename else ""
+    if error.errno in _NO_ROOM:
+        return Failure("StorageFull", f"no room for the file: {error.strerror}{where}")
+    return Failure("StreamError", f"the file cannot be stored: {error.strerror}{where}")

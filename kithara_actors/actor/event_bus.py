@@ -1,0 +1,67 @@
+"""The one place where events get their number and go to their subscribers."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from actors.actor.cell import Behaviour
+from actors.clock import Clock, wall
+from actors.messages.command import Command
+from kithara_actors.messages.commands import AddSubscriber, Publish, RemoveSubscriber
+from kithara_actors.messages.events import EVENT_CODEC, Envelope, Scope
+
+__all__ = ["EventBus", "Subscriber", "SubscriberTable"]
+
+
+class Subscriber(Protocol):
+    """Takes envelopes without ever making the bus wait."""
+
+    def wants(self, scope: Scope) -> bool:
+        """Whether an event of `scope` is this subscriber's."""
+
+    def add(self, envelope: Envelope) -> None:
+        """Take it, or lose an older one."""
+
+
+class SubscriberTable(Protocol):
+    """Outlives the bus: who subscribes stays subscribed when the bus is made anew."""
+
+    def get(self, subscriber: int) -> Subscriber | None:
+        """None once it was removed."""
+
+    def remove(self, subscriber: int) -> None:
+        """Forget it."""
+
+
+class EventBus(Behaviour):
+    """Publishers and new subscribers share its mailbox, so a subscriber sees just what was published after it."""
+
+    def __init__(self, subscribers: SubscriberTable, clock: Clock = wall) -> None:
+        self._subscribers = subscribers
+        self._clock = clock
+        self._active: dict[int, Subscriber] = {}
+        self._seq = 0
+        self._last = 0.0
+
+    def handle(self, command: Command) -> None:
+        match command:
+            case Publish():
+                self._publish(command)
+            case AddSubscriber(subscriber):
+                subscription = self._subscribers.get(subscriber)
+                if subscription is not None:
+                    self._active[subscriber] = subscription
+            case RemoveSubscriber(subscriber):
+                self._active.pop(subscriber, None)
+                self._subscribers.remove(subscriber)
+            case _:
+                raise TypeError(f"EventBus does not handle {type(command).__name__}")
+
+    def _publish(self, command: Publish) -> None:
+        self._seq += 1
+        self._last = max(self._last, self._clock())
+        scope = Scope(command.asset or None, command.stream or None)
+        envelope = Envelope(EVENT_CODEC.decode(command.event), scope, self._seq, self._last)
+        for subscription in self._active.values():
+            if subscription.wants(scope):
+                subscription.add(envelope)

@@ -1,0 +1,448 @@
+"""One asset being fetched, however many read it: what is there, what is wanted, what it is.
+
+The bookkeeping is here; the bytes and the progress words are in the `Content`, where readers look for themselves.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from actors.actor.address import Address
+from actors.actor.cell import Behaviour, StopSelf
+from actors.memory.progress import LANES
+from actors.messages.command import Command
+from kithara_actors.actor.publisher import Publisher
+from kithara_actors.assets.content import Content, ContentTable, Lane, View
+from kithara_actors.errors import Failure
+from kithara_actors.logic.demand import Plan, Reader, Running, Situation, Want, plan
+from kithara_actors.logic.file_state import FileEvent, next_phase
+from kithara_actors.media.info import detect
+from kithara_actors.messages.commands import (
+    AcquireAsset,
+    AssetCommitted,
+    AssetReady,
+    AssetRefused,
+    Attach,
+    CancelFetch,
+    CommitAsset,
+    Detach,
+    Fetch,
+    FetchCancelled,
+    FetchDone,
+    FetchFailed,
+    FetchHeaders,
+    PeerGone,
+    ReaderAt,
+    ReleaseAsset,
+    SetPlaying,
+    SetPriority,
+    WantAll,
+    WantLength,
+)
+from kithara_actors.messages.events import CacheComplete, Event, FileError, Opened, Scope, TotalBytesResolved
+from kithara_actors.messages.records import FetchSpec
+from kithara_actors.messages.worker import HEAD_CODEC, Head
+from kithara_actors.values import CancelReason, FetchKind, Phase, Priority, RequestId, StreamId, Validator
+
+__all__ = ["Source", "SourceSpec"]
+
+_SNIFF = 64 * 1024
+_GENERATIONS = 1 << 16
+_CHANGES = 5
+
+
+@dataclass(frozen=True, slots=True)
+class SourceSpec:
+    """What a source fetches, and as whom. `limit` is the most bytes that may be stored, None for no limit."""
+
+    asset: int
+    name: str
+    url: str
+    origin: str
+    headers: tuple[tuple[str, str], ...]
+    key: str
+    extension: str
+    target: str | None
+    limit: int | None
+
+
+@dataclass(slots=True)
+class _Stream:
+    reader: Reader
+    playing: bool = False
+    explicit: bool = False
+
+
+@dataclass(slots=True)
+class _Request:
+    lane: Lane
+    kind: FetchKind
+    cut: bool = False
+
+
+class Source(Behaviour):
+    """Fetches one asset for its streams and publishes what is there as views of the content."""
+
+    def __init__(
+        self,
+        spec: SourceSpec,
+        content: Content,
+        contents: ContentTable,
+        find: Callable[[str], Address | None],
+        publisher: Publisher,
+        next_request: Callable[[], RequestId],
+    ) -> None:
+        self._spec = spec
+        self._content = content
+        self._contents = contents
+        self._find = find
+        self._publisher = publisher
+        self._next_request = next_request
+        self._streams: dict[StreamId, _Stream] = {}
+        self._priority = Priority.LOW
+        self._ready = False
+        self._leaving = False
+        self._committing = False
+        self._want_length = False
+        self._want_all = False
+        self._parked = False
+        self._changes = 0
+        self._generation = 0
+        self._reset()
+
+    def _reset(self) -> None:
+        self._requests: dict[RequestId, _Request] = {}
+        self._view = View()
+        self._answered = False
+        self._ranges = False
+        self._validator: Validator | None = None
+        self._content_type: str | None = None
+        self._length_told = False
+        self._opened_told = False
+
+    def on_start(self) -> None:
+        self._acquire()
+
+    def on_stop(self) -> None:
+        self._tell("registry", PeerGone(self._spec.name))
+        self._tell("asset_store", ReleaseAsset(self._content.id))
+        self._contents.discard(self._content)
+
+    def handle(self, command: Command) -> None:
+        match command:
+            case Attach(stream, look_ahead, priority):
+                self._streams[stream] = _Stream(Reader(0, None, look_ahead), priority is Priority.HIGH)
+                self._parked = False
+                self._update_priority()
+            case Detach(stream, last):
+                self._streams.pop(stream, None)
+                self._update_priority()
+                if last:
+                    self._leave(CancelReason.PEER_CANCEL)
+            case ReaderAt(stream, position, waiting_to):
+                known = self._streams.get(stream)
+                if known is not None:
+                    known.reader = replace(known.reader, position=position, waiting_to=waiting_to)
+                    self._parked = self._parked and waiting_to is None
+            case SetPlaying(stream, playing, implied):
+                self._set_playing(stream, playing=playing, implied=implied)
+            case WantLength():
+                self._want_length = True
+                self._parked = False
+            case WantAll():
+                self._want_all = True
+                self._parked = False
+            case AssetReady():
+                self._asset_ready(command)
+            case AssetRefused(content, failure):
+                if content == self._content.id:
+                    self._fail(failure)
+            case AssetCommitted(content):
+                if content == self._content.id:
+                    self._committed()
+            case FetchHeaders():
+                self._headers(command)
+            case FetchDone() | FetchFailed() | FetchCancelled():
+                self._fetch_over(command)
+            case _:
+                raise TypeError(f"Source does not handle {type(command).__name__}")
+        self._act()
+
+    # --- The asset
+
+    def _acquire(self) -> None:
+        spec = self._spec
+        self._tell(
+            "asset_store",
+            AcquireAsset(self._content.id, spec.name, spec.key, spec.extension, spec.target),
+        )
+
+    def _asset_ready(self, ready: AssetReady) -> None:
+        if ready.content != self._content.id:
+            return
+        self._ready = True
+        if ready.length is None or self._leaving:
+            return
+        self._content_type = ready.content_type
+        head = HEAD_CODEC.encode(Head(Validator(), ready.content_type))
+        self._content.block.write_head(ready.length, 0, head)
+        self._show(
+            phase=next_phase(self._view.phase, FileEvent.FOUND_COMPLETE, self._spec.asset),
+            coverage=self._view.coverage.add(0, ready.length),
+        )
+        info = detect(ready.content_type, self._first_bytes())
+        self._publish(Opened(info, ready.length, cached=True))
+        self._publish(TotalBytesResolved(ready.length, "committed_length"))
+
+    def _first_bytes(self) -> bytes:
+        present = min(self._content.available(0), _SNIFF)
+        return os.pread(self._content.fd, present, 0) if present else b""
+
+    def _committed(self) -> None:
+        length = self._content.length
+        assert length is not None
+        self._publish_opened()
+        self._publish(CacheComplete(length))
+        self._show(phase=next_phase(self._view.phase, FileEvent.COMMITTED, self._spec.asset))
+
+    def _fail(self, failure: Failure) -> None:
+        """The asset is over: readers get `failure` at every read, and nothing of it is kept."""
+        if self._view.phase in (Phase.FAILED, Phase.COMPLETE):
+            return
+        self._tell("asset_store", ReleaseAsset(self._content.id))
+        self._show(phase=next_phase(self._view.phase, FileEvent.FAILED, self._spec.asset), failure=failure)
+        self._publish(FileError(failure))
+        for request in self._requests:
+            self._cut(request, CancelReason.PEER_CANCEL)
+
+    def _start_over(self, failure: Failure) -> None:
+        """Another representation is there now: a new content takes the old one's place, for those who can move."""
+        self._changes += 1
+        if self._changes > _CHANGES:
+            self._fail(failure)
+            return
+        old = self._content
+        phase = next_phase(self._view.phase, FileEvent.CHANGED, self._spec.asset)
+        for request in self._requests:
+            self._cut(request, CancelReason.EPOCH_CANCEL)
+        self._tell("asset_store", ReleaseAsset(old.id))
+        self._content = self._contents.create()
+        self._ready = False
+        self._reset()
+        self._show(phase=phase)
+        for stream in self._streams.values():
+            stream.reader = replace(stream.reader, position=0, waiting_to=None)
+        # Readers look for a successor before they look for bytes, and the old view names none of the new ones.
+        old.successor = self._content
+        old.wake.signal()
+        self._contents.discard(old)
+        self._acquire()
+
+    def _leave(self, reason: CancelReason) -> None:
+        self._leaving = True
+        for request in self._requests:
+            self._cut(request, reason)
+
+    # --- Requests
+
+    def _headers(self, headers: FetchHeaders) -> None:
+        request = self._requests.get(headers.request)
+        if request is None or self._view.phase is Phase.FAILED:
+            return
+        if headers.end is not None:
+            stop = self._content.block.stop(request.lane.slot)
+            end = headers.end if stop is None else min(headers.end, stop)
+            request.lane = replace(request.lane, end=end)
+        if not self._answered:
+            self._answered = True
+            self._ranges = headers.partial
+            self._validator = headers.validator
+            self._content_type = headers.content_type
+            if headers.total is not None:
+                self._tell_length(headers.total)
+        self._show(phase=next_phase(self._view.phase, FileEvent.ANSWERED, self._spec.asset))
+        self._publish_opened()
+
+    def _tell_length(self, total: int) -> None:
+        if not self._length_told:
+            self._length_told = True
+            self._publish(TotalBytesResolved(total, "content_length"))
+
+    def _publish_opened(self) -> None:
+        if not self._opened_told and self._answered:
+            self._opened_told = True
+            info = detect(self._content_type, self._first_bytes())
+            self._publish(Opened(info, self._content.length, cached=False))
+
+    def _fetch_over(self, end: FetchDone | FetchFailed | FetchCancelled) -> None:
+        request = self._requests.pop(end.request, None)
+        if request is None:
+            return  # of a content that was replaced
+        lane = request.lane
+        if end.end > lane.start:
+            # Merged before the lane goes, so that no reader finds the bytes in neither.
+            self._show(coverage=self._view.coverage.add(lane.start, end.end))
+        self._show()
+        match end:
+            case FetchDone(_, _, total):
+                if total is not None:
+                    self._tell_length(total)
+            case FetchFailed(_, _, gave_up, failure):
+                if failure.kind == "ResourceChanged" and not self._leaving:
+                    self._start_over(failure)
+                elif not gave_up:
+                    self._fail(failure)
+                else:
+                    self._park(failure)
+            case FetchCancelled():
+                pass
+
+    def _park(self, failure: Failure) -> None:
+        """The budget is spent: who waits is told; the next read of a missing byte starts with a new budget."""
+        for stream in self._streams.values():
+            stream.reader = replace(stream.reader, waiting_to=None)
+        self._want_all = self._want_length = False
+        self._parked = True
+        self._show(setback=failure, setbacks=self._view.setbacks + 1)
+
+    def _act(self) -> None:
+        """Bring what runs in line with what is wanted."""
+        if self._leaving:
+            if not self._requests:
+                raise StopSelf
+            return
+        if self._view.phase in (Phase.FAILED, Phase.COMPLETE):
+            # The content says all that readers need from here on.
+            if not self._requests:
+                raise StopSelf
+            return
+        if self._ready and not self._commit_if_complete() and not self._parked:
+            self._carry_out(plan(self._situation()))
+
+    def _situation(self) -> Situation:
+        running = tuple(
+            Running(id_, self._landed(request.lane), request.lane.end, request.kind, request.cut)
+            for id_, request in self._requests.items()
+        )
+        coverage = self._view.coverage
+        for request in self._requests.values():
+            landed = self._landed(request.lane)
+            if landed > request.lane.start:
+                coverage = coverage.add(request.lane.start, landed)
+        return Situation(
+            answered=self._answered,
+            ranges=self._ranges,
+            total=self._content.length,
+            coverage=coverage,
+            readers=tuple(stream.reader for stream in self._streams.values()),
+            running=running,
+            want_length=self._want_length,
+            want_all=self._want_all,
+        )
+
+    def _landed(self, lane: Lane) -> int:
+        landed = self._content.block.landed(lane.slot, lane.generation)
+        return lane.start if landed is None else landed
+
+    def _carry_out(self, todo: Plan) -> None:
+        for request in todo.cut:
+            self._cut(request, CancelReason.EPOCH_CANCEL)
+        for want in todo.start:
+            self._begin(want)
+
+    def _begin(self, want: Want) -> None:
+        used = {request.lane.slot for request in self._requests.values()}
+        slot = next((slot for slot in range(LANES) if slot not in used), None)
+        if slot is None:
+            return  # as many fetches as there are lanes: the next end asks again
+        self._generation = (self._generation + 1) % _GENERATIONS
+        for request in self._requests.values():
+            # Whoever would run into the new lane ends where it begins.
+            lane = request.lane
+            if lane.start <= want.start and (lane.end is None or lane.end > want.start):
+                self._content.block.stop_at(lane.slot, want.start)
+                request.lane = replace(lane, end=want.start)
+        lane = Lane(slot, self._generation, want.start, want.end)
+        self._content.block.open_lane(slot, self._generation, want.start)
+        request_id = self._next_request()
+        self._requests[request_id] = _Request(lane, want.kind)
+        self._show()
+        spec = self._spec
+        self._tell(
+            "registry",
+            Fetch(
+                FetchSpec(
+                    request=request_id,
+                    asset=spec.asset,
+                    peer=spec.name,
+                    kind=want.kind,
+                    url=spec.url,
+                    origin=spec.origin,
+                    headers=spec.headers,
+                    content=self._content.id,
+                    lane=slot,
+                    generation=self._generation,
+                    start=want.start,
+                    end=want.end,
+                    ranged=True,
+                    total=self._content.length if self._answered else None,
+                    validator=self._validator,
+                    limit=spec.limit,
+                )
+            ),
+        )
+
+    def _cut(self, request: RequestId, reason: CancelReason) -> None:
+        self._requests[request].cut = True
+        self._tell("registry", CancelFetch(request, reason))
+
+    def _commit_if_complete(self) -> bool:
+        total = self._content.length
+        if self._committing:
+            return True
+        if not self._answered or total is None or self._requests:
+            return False
+        if not self._view.coverage.covers(0, total):
+            return False
+        self._committing = True
+        try:
+            os.fdatasync(self._content.fd)
+        except OSError as error:
+            self._fail(Failure("StorageFull", f"the file could not be made durable: {error.strerror}"))
+            return True
+        self._tell("asset_store", CommitAsset(self._content.id, total, self._content_type))
+        return True
+
+    # --- Priority
+
+    def _set_playing(self, stream: StreamId, *, playing: bool, implied: bool) -> None:
+        known = self._streams.get(stream)
+        if known is None or (implied and known.explicit):
+            return
+        known.playing = playing
+        known.explicit = known.explicit or not implied
+        self._update_priority()
+
+    def _update_priority(self) -> None:
+        playing = any(stream.playing for stream in self._streams.values())
+        priority = Priority.HIGH if playing else Priority.LOW
+        if priority is not self._priority:
+            self._priority = priority
+            self._tell("registry", SetPriority(self._spec.name, priority))
+
+    # --- Speaking
+
+    def _show(self, **changes: object) -> None:
+        lanes = tuple(request.lane for request in self._requests.values())
+        self._view = replace(self._view, lanes=lanes, **changes)  # type: ignore[arg-type]
+        self._content.publish(self._view)
+
+    def _publish(self, event: Event) -> None:
+        self._publisher.publish(event, Scope(self._spec.asset))
+
+    def _tell(self, name: str, command: Command) -> None:
+        address = self._find(name)
+        if address is not None:
+            address.tell(command)

@@ -1,0 +1,168 @@
+"""One representation being held: its descriptor, its progress block, its wake-up, and what its owner says of it.
+
+The Source owns the bookkeeping and publishes it as immutable `View`s; readers in any thread combine the view with
+the progress words, without a lock and without a message.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from actors.memory.progress import ProgressBlock, WakeUp
+from kithara_actors.errors import Failure
+from kithara_actors.logic.ranges import Ranges
+from kithara_actors.values import ContentId, Phase
+
+__all__ = ["Content", "ContentTable", "Lane", "View"]
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """A run of bytes being written from `start` on, up to `end` where that is known."""
+
+    slot: int
+    generation: int
+    start: int
+    end: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What the owner says, all at one moment.
+
+    `failure` ended the asset for good. `setback` is the last error after which a fetch gave up, `setbacks` how many
+    there were: a read that sees the number rise while it waits raises the setback.
+    """
+
+    phase: Phase = Phase.INIT
+    coverage: Ranges = Ranges()  # noqa: RUF009 - immutable
+    lanes: tuple[Lane, ...] = ()
+    failure: Failure | None = None
+    setback: Failure | None = None
+    setbacks: int = 0
+
+
+class Content:
+    """Shared by one Source and its readers; freed when the last of them lets go. Safe from any thread."""
+
+    def __init__(self, content: ContentId) -> None:
+        self.id = content
+        self.block = ProgressBlock()
+        try:
+            self.wake = WakeUp()
+        except BaseException:
+            self.block.close()
+            raise
+        self.view = View()
+        self.path: Path | None = None
+        self.successor: Content | None = None
+        self._fd = -1
+        self._holders = 1
+        self._lock = threading.Lock()
+
+    @property
+    def fd(self) -> int:
+        """The data, or -1 until the store has provided it."""
+        return self._fd
+
+    def attach(self, fd: int, path: Path | None = None) -> None:
+        """Give the content its data, which it owns from here on."""
+        with self._lock:
+            if self._fd >= 0 or self._holders == 0:
+                os.close(fd)
+                return
+            self._fd = fd
+            self.path = path
+        self.wake.signal()
+
+    def retain(self) -> bool:
+        """Hold the descriptors open until `release`. False if they are closed already."""
+        with self._lock:
+            if self._holders == 0:
+                return False
+            self._holders += 1
+            return True
+
+    def release(self) -> None:
+        """Let go; the last one closes everything."""
+        with self._lock:
+            self._holders -= 1
+            if self._holders:
+                return
+            fd, self._fd = self._fd, -1
+        self.block.close()
+        self.wake.close()
+        if fd >= 0:
+            os.close(fd)
+
+    def publish(self, view: View) -> None:
+        """Replace the view and wake every reader. Only the owner calls this."""
+        self.view = view
+        self.wake.signal()
+
+    @property
+    def length(self) -> int | None:
+        """Bytes in all, or None while that is not certain."""
+        return self.block.length
+
+    def available(self, offset: int) -> int:
+        """The end of the bytes that are present from `offset` on without a gap; `offset` itself if none is."""
+        view = self.view
+        end = offset
+        while True:
+            reached = view.coverage.covered_end(end)
+            for lane in view.lanes:
+                if lane.start > reached:
+                    continue
+                landed = self.block.landed(lane.slot, lane.generation)
+                if landed is not None and landed > reached:
+                    reached = landed
+            if reached == end:
+                return end
+            end = reached
+
+
+class ContentTable:
+    """Contents by id, for those who are told an id in a message. Safe from any thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._contents: dict[ContentId, Content] = {}
+        self._ids = itertools.count(1)
+
+    def create(self) -> Content:
+        """A new content, held once for the caller. Raises OSError (EMFILE, ENFILE)."""
+        content = Content(ContentId(next(self._ids)))
+        with self._lock:
+            self._contents[content.id] = content
+        return content
+
+    def discard(self, content: Content) -> None:
+        """Forget `content` and release the hold that `create` gave."""
+        with self._lock:
+            known = self._contents.pop(content.id, None)
+        if known is not None:
+            content.release()
+
+    @contextmanager
+    def hold(self, content: ContentId) -> Iterator[Content | None]:
+        """The content, kept open while the block runs; None if it is gone."""
+        with self._lock:
+            found = self._contents.get(content)
+            if found is not None and not found.retain():
+                found = None
+        try:
+            yield found
+        finally:
+            if found is not None:
+                found.release()
+
+    def __len__(self) -> int:
+        with self._lock:
+            return len(self._contents)

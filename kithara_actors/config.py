@@ -1,0 +1,125 @@
+"""Every setting, checked when it is made. The command reads the same names from its file and `KITHARA_*`."""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+__all__ = ["Config"]
+
+MIB = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """Settings of one system. Sizes are in bytes, times in seconds, rates in bytes per second.
+
+    Raises ValueError (or TypeError) that names the field. Fields whose part of the library is not built yet are
+    accepted and checked, so that a configuration file stays valid.
+    """
+
+    cache_dir: str | os.PathLike[str] | None = None
+    """Where assets are kept; None keeps everything in shared memory, which goes with the system."""
+    memory_limit: int = 256 * MIB
+    workers: int = 2
+    worker_python: str = field(default_factory=lambda: sys.executable)
+    max_concurrent: int = 64
+    max_per_host: int = 16
+    preempt_after: float = 0.5
+    connect_timeout: float = 10.0
+    inactivity_timeout: float = 30.0
+    soft_timeout: float = 2.0
+    read_timeout: float | None = None
+    max_retries: int = 6
+    retry_base: float = 0.1
+    retry_cap: float = 5.0
+    retry_after_limit: float = 30.0
+    look_ahead: int | None = None
+    fill: str = "whole"
+    freshness: str = "forever"
+    max_bytes: int = 1024 * MIB
+    max_assets: int | None = None
+    min_free_bytes: int | None = None
+    heartbeat: float = 0.5
+    heartbeat_limit: float = 5.0
+    verify: bool | str = True
+    cert: str | tuple[str, str] | None = None
+    proxies: Mapping[str, str] | None = None
+    url_policy: Callable[[str], object] | None = None
+    key: Callable[[str], str] | None = None
+    event_capacity: int = 1024
+    execute_limit: int = 8 * MIB
+    max_rate: float | None = None
+    max_rate_per_host: float | None = None
+    allow_downgrade: bool = False
+    connections_per_asset: int = 1
+    switch_interval: float | None = None
+    record: str | os.PathLike[str] | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("memory_limit", "max_bytes", "execute_limit"):
+            self._whole(name, least=1)
+        for name in ("workers", "max_concurrent", "max_per_host", "event_capacity", "connections_per_asset"):
+            self._whole(name, least=1)
+        self._whole("max_retries", least=0)
+        for name in ("max_assets", "min_free_bytes", "look_ahead"):
+            if getattr(self, name) is not None:
+                self._whole(name, least=1 if name == "max_assets" else 0)
+        for name in (
+            "connect_timeout",
+            "inactivity_timeout",
+            "soft_timeout",
+            "retry_base",
+            "retry_cap",
+            "heartbeat",
+            "heartbeat_limit",
+        ):
+            self._positive(name)
+        for name in ("preempt_after", "retry_after_limit"):
+            self._positive(name, zero=True)
+        for name in ("read_timeout", "max_rate", "max_rate_per_host", "switch_interval"):
+            if getattr(self, name) is not None:
+                self._positive(name)
+        self._one_of("fill", ("whole", "demand"))
+        self._one_of("freshness", ("forever", "validate", "http"))
+        if self.heartbeat_limit < 2 * self.heartbeat:
+            raise ValueError("heartbeat_limit must be at least twice heartbeat, or healthy workers are killed")
+        if not isinstance(self.worker_python, str) or not self.worker_python:
+            raise ValueError("worker_python must name a Python interpreter, such as /usr/bin/python3")
+        for name in ("url_policy", "key"):
+            value = getattr(self, name)
+            if value is not None and not callable(value):
+                raise TypeError(f"{name} must be callable or None, not {type(value).__name__}")
+        if self.cache_dir is not None and not isinstance(self.cache_dir, str | os.PathLike):
+            raise TypeError(f"cache_dir must be a path or None, not {type(self.cache_dir).__name__}")
+
+    @property
+    def cache_path(self) -> Path | None:
+        """`cache_dir` as an absolute path with `~` expanded, or None."""
+        if self.cache_dir is None:
+            return None
+        return Path(os.path.abspath(Path(self.cache_dir).expanduser()))  # noqa: PTH100 - keeps symbolic links
+
+    def _whole(self, name: str, *, least: int) -> None:
+        value: Any = getattr(self, name)
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise TypeError(f"{name} must be a whole number, not {value!r:.40}")
+        if value < least:
+            raise ValueError(f"{name} must be at least {least}, not {value}")
+
+    def _positive(self, name: str, *, zero: bool = False) -> None:
+        value: Any = getattr(self, name)
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise TypeError(f"{name} must be a number, not {value!r:.40}")
+        if not math.isfinite(value) or value < 0 or (value == 0 and not zero):
+            raise ValueError(f"{name} must be a positive number, not {value}")
+
+    def _one_of(self, name: str, allowed: tuple[str, ...]) -> None:
+        value = getattr(self, name)
+        if value not in allowed:
+            raise ValueError(f"{name} must be one of {', '.join(allowed)}, not {value!r:.40}")

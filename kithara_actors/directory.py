@@ -1,0 +1,248 @@
+"""Which source serves which asset, and which stream reads from it. Open and close meet here, under one lock."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import weakref
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from actors.actor.address import Address
+from actors.actor.system import Runtime
+from actors.messages.command import Command
+from kithara_actors.actor.publisher import Publisher
+from kithara_actors.actor.source import Source, SourceSpec
+from kithara_actors.assets.content import Content, ContentTable
+from kithara_actors.errors import Failure, SystemStopped
+from kithara_actors.messages.commands import AddSubscriber, Attach, Detach, RemoveSubscriber
+from kithara_actors.messages.events import Envelope, Event, Scope
+from kithara_actors.stream.reader import Stream
+from kithara_actors.stream.subscription import Subscribers, Subscription, deliver_to
+from kithara_actors.values import Phase, Priority, RequestId, StreamId
+
+__all__ = ["Directory", "OpenOptions"]
+
+
+@dataclass(frozen=True, slots=True)
+class OpenOptions:
+    """How one stream is to behave; see `ActorSystem.open`."""
+
+    name: str
+    look_ahead: int | None
+    read_timeout: float | None
+    wait_for_length: bool
+    priority: Priority
+    subscribe: bool
+    event_capacity: int
+
+
+@dataclass(slots=True)
+class _Entry:
+    """An asset in use. `address` is None where there is nothing to fetch: a local file."""
+
+    asset: int
+    identity: str
+    address: Address | None
+    content: Content
+    streams: int = 0
+
+    def current(self) -> Content:
+        """The content that readers should start with: the last of those that replaced one another."""
+        while self.content.successor is not None:
+            self.content = self.content.successor
+        return self.content
+
+
+class Directory:
+    """Opens and closes streams. Safe from any thread; nothing here blocks on an actor."""
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        contents: ContentTable,
+        publisher: Publisher,
+        subscribers: Subscribers,
+        bus: Address,
+    ) -> None:
+        self._runtime = runtime
+        self._contents = contents
+        self._publisher = publisher
+        self._subscribers = subscribers
+        self._bus = bus
+        # Never taken by a finalizer: streams that are collected are closed on the timer thread.
+        self._lock = threading.Lock()
+        self._sources: dict[str, _Entry] = {}
+        self._by_name: dict[str, _Entry] = {}
+        self._streams: weakref.WeakValueDictionary[StreamId, Stream] = weakref.WeakValueDictionary()
+        self._assets = itertools.count(1)
+        self._stream_ids = itertools.count(1)
+        self._requests = itertools.count(1)
+        self._closed: Failure | None = None
+
+    def open(self, spec: SourceSpec, identity: str, options: OpenOptions) -> Stream:
+        """A stream of the asset `identity`, on the source that fetches it already or on a new one.
+
+        `spec` needs no asset number and no name. Raises SystemStopped, OSError (EMFILE), RuntimeError (no thread).
+        """
+        with self._lock:
+            entry = self._sources.get(identity)
+            if entry is None or entry.current().view.phase in (Phase.FAILED, Phase.COMPLETE):
+                entry = self._new_source(spec, identity)
+            return self._new_stream(entry, options)
+
+    def open_local(self, content: Content, options: OpenOptions) -> Stream:
+        """A stream of a complete content, which is the caller's until this returns and the stream's from then on."""
+        with self._lock:
+            self._check_running()
+            entry = _Entry(next(self._assets), "", None, content)
+            try:
+                return self._new_stream(entry, options)
+            finally:
+                self._contents.discard(content)
+
+    def subscribe(self, scope: Scope, capacity: int, callback: Callable[[Envelope], object] | None) -> Subscription:
+        """Events of `scope` from here on."""
+
+        def on_close(subscription: Subscription) -> None:
+            if not self._bus.tell(RemoveSubscriber(subscription.id)):
+                self._subscribers.remove(subscription.id)
+
+        subscription = self._subscribers.create(scope, capacity, on_close)
+        self._bus.tell(AddSubscriber(subscription.id))
+        if callback is not None:
+            deliver_to(subscription, callback)
+        return subscription
+
+    def source_crashed(self, name: str, failure: Failure) -> bool:
+        """A source is gone without a word of its own: its readers get `failure`. False if `name` is no source."""
+        with self._lock:
+            entry = self._by_name.get(name)
+        if entry is None:
+            return False
+        content = entry.current()
+        if content.view.phase not in (Phase.COMPLETE, Phase.FAILED):
+            content.publish(replace(content.view, phase=Phase.FAILED, lanes=(), failure=failure))
+        return True
+
+    def close(self, failure: Failure) -> None:
+        """Open nothing any more."""
+        with self._lock:
+            self._closed = failure
+
+    def end_streams(self, failure: Failure) -> None:
+        """Make every stream raise `failure`, and free their descriptors as their readers leave."""
+        with self._lock:
+            streams = list(self._streams.values())
+        for stream in streams:
+            stream.stop(failure)
+
+    @property
+    def open_streams(self) -> int:
+        with self._lock:
+            return sum(1 for stream in self._streams.values() if not stream.closed)
+
+    def detach(self, entry: _Entry, stream: StreamId) -> None:
+        """A stream was closed."""
+        with self._lock:
+            self._streams.pop(stream, None)
+            entry.streams -= 1
+            last = entry.streams == 0
+            if last:
+                if self._sources.get(entry.identity) is entry:
+                    del self._sources[entry.identity]
+                if entry.address is not None:
+                    self._by_name.pop(entry.address.name, None)
+        if entry.address is not None:
+            entry.address.tell(Detach(stream, last))
+
+    def _check_running(self) -> None:
+        if self._closed is not None:
+            raise SystemStopped(self._closed.text)
+
+    def _new_source(self, spec: SourceSpec, identity: str) -> _Entry:
+        self._check_running()
+        asset = next(self._assets)
+        spec = replace(spec, asset=asset, name=f"source-{asset}")
+        content = self._contents.create()
+
+        def make() -> Source:
+            return Source(
+                spec,
+                content,
+                self._contents,
+                self._runtime.address,
+                self._publisher,
+                lambda: RequestId(next(self._requests)),
+            )
+
+        try:
+            address = self._runtime.spawn(spec.name, make)
+        except BaseException:
+            self._contents.discard(content)
+            raise
+        entry = _Entry(asset, identity, address, content)
+        self._sources[identity] = entry
+        self._by_name[spec.name] = entry
+        return entry
+
+    def _new_stream(self, entry: _Entry, options: OpenOptions) -> Stream:
+        self._check_running()
+        stream_id = StreamId(next(self._stream_ids))
+        link = _StreamLink(self, entry, self._publisher, self._runtime, options.event_capacity)
+        events = None
+        if options.subscribe:
+            events = link.subscribe(stream_id, None, None)
+        content = entry.current()
+        content.retain()
+        stream = Stream(
+            stream_id,
+            content,
+            link,
+            options.name,
+            look_ahead=options.look_ahead,
+            read_timeout=options.read_timeout,
+            wait_for_length=options.wait_for_length,
+            events=events,
+        )
+        entry.streams += 1
+        self._streams[stream_id] = stream
+        if entry.address is not None:
+            entry.address.tell(Attach(stream_id, options.look_ahead, options.priority))
+        return stream
+
+
+class _StreamLink:
+    """`Link` for the streams of one entry."""
+
+    def __init__(
+        self, directory: Directory, entry: _Entry, publisher: Publisher, runtime: Runtime, capacity: int
+    ) -> None:
+        self._directory = directory
+        self._entry = entry
+        self._publisher = publisher
+        self._runtime = runtime
+        self._capacity = capacity
+
+    def tell(self, command: Command) -> None:
+        if self._entry.address is not None:
+            self._entry.address.tell(command)
+
+    def detach(self, stream: StreamId) -> None:
+        self._directory.detach(self._entry, stream)
+
+    def soon(self, call: Callable[[], object]) -> None:
+        self._runtime.timers.soon(call)
+
+    def publish(self, stream: StreamId, event: Event) -> None:
+        self._publisher.publish(event, Scope(self._entry.asset, stream))
+
+    @property
+    def listening(self) -> bool:
+        return self._publisher.listening
+
+    def subscribe(
+        self, stream: StreamId, capacity: int | None, callback: Callable[[Envelope], object] | None
+    ) -> Subscription:
+        scope = Scope(self._entry.asset, stream)
+        return self._directory.subscribe(scope, self._capacity if capacity is None else capacity, callback)

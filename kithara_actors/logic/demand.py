@@ -1,0 +1,231 @@
+"""Demand is where readers are: from their positions and what is there, what to fetch, what to cut.
+
+Nothing here is remembered: `plan` is a function of what its caller knows, asked again whenever that changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from kithara_actors.logic.ranges import Ranges
+from kithara_actors.values import FetchKind, RequestId
+
+__all__ = ["NEAR", "TAIL", "Plan", "Reader", "Running", "Situation", "Want", "plan"]
+
+NEAR = 256 * 1024
+"""Bytes: a running fetch that is no further than this before a position will reach it soon."""
+TAIL = 64 * 1024
+"""Bytes: a read this close to the end is served by one bounded range, and what runs is left alone."""
+_RESUME_SHARE = 0.75
+"""Read-ahead is topped up once less than this share of it is there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """Where one reader is. `waiting_to` is the end of what it is blocked for; `look_ahead` None: the whole file."""
+
+    position: int
+    waiting_to: int | None = None
+    look_ahead: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A fetch under way: `landed` is the next offset it will deliver, `end` None while that is unknown.
+
+    `cancelling` marks one that was cut already: it serves nobody, but still writes.
+    """
+
+    request: RequestId
+    landed: int
+    end: int | None
+    kind: FetchKind
+    cancelling: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """`answered` is False until a first answer was accepted; `ranges` tells whether the server has them.
+
+    `want_length` and `want_all` say that somebody waits for the head, or for every byte.
+    """
+
+    answered: bool
+    ranges: bool
+    total: int | None
+    coverage: Ranges
+    readers: tuple[Reader, ...]
+    running: tuple[Running, ...]
+    want_length: bool = False
+    want_all: bool = False
+    near: int = NEAR
+
+
+@dataclass(frozen=True, slots=True)
+class Want:
+    """Bytes `start` to `end` (None: to the end) should be fetched."""
+
+    start: int
+    end: int | None
+    kind: FetchKind
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to cut, then what to start."""
+
+    cut: tuple[RequestId, ...] = ()
+    start: tuple[Want, ...] = ()
+
+
+def plan(now: Situation) -> Plan:
+    """What to do in this situation; an empty plan when what runs is what is wanted."""
+    if not now.answered:
+        return _first(now)
+    if not now.ranges:
+        return _from_the_front(now)
+    cut, start = _demand(now)
+    if not start and not cut:
+        start = _ahead(now)
+    return Plan(cut, start)
+
+
+def _first(now: Situation) -> Plan:
+    """Only one request runs before the first answer, so that only one can say what the asset is."""
+    if now.running:
+        return Plan()
+    whole = now.want_all or any(reader.look_ahead is None for reader in now.readers)
+    if whole:
+        return Plan(start=(Want(0, None, FetchKind.DEMAND),))
+    ahead = max((reader.look_ahead or 0 for reader in now.readers), default=0)
+    if ahead:
+        return Plan(start=(Want(0, ahead, FetchKind.DEMAND),))
+    waiting = [reader for reader in now.readers if reader.waiting_to is not None]
+    if waiting:
+        reader = waiting[0]
+        # A reader that is not at the start learns the length with one byte; its own range follows.
+        end = reader.waiting_to if reader.position == 0 else 1
+        return Plan(start=(Want(0, end, FetchKind.DEMAND),))
+    if now.want_length:
+        return Plan(start=(Want(0, 1, FetchKind.DEMAND),))
+    return Plan()
+
+
+def _from_the_front(now: Situation) -> Plan:
+    """Without ranges there is one way to any byte: all that comes before it."""
+    if now.running:
+        return Plan()
+    at = now.coverage.covered_end(0)
+    if now.total is not None and at >= now.total:
+        return Plan()
+    return Plan(start=(Want(at, None, FetchKind.DEMAND),))
+
+
+def _demand(now: Situation) -> tuple[tuple[RequestId, ...], tuple[Want, ...]]:
+    """A fetch for each blocked reader that nothing running will reach soon; what nobody needs makes way."""
+    wants: list[Want] = []
+    keep: set[RequestId] = set()
+    bounded = False
+    for reader in now.readers:
+        missing = _missing(now, reader)
+        if missing is None:
+            continue
+        server = _serving(now.running, missing, now.near if reader.waiting_to is not None else None)
+        if server is not None:
+            keep.add(server.request)
+        elif reader.waiting_to is not None and not any(_covers(want, missing) for want in wants):
+            want = _want(now, reader, missing)
+            bounded = bounded or want.end is not None
+            wants.append(want)
+    if not wants:
+        return (), ()
+    if all(_is_tail(now, want) for want in wants):
+        return (), tuple(wants)
+    cut = tuple(run.request for run in now.running if run.request not in keep and not run.cancelling)
+    return cut, tuple(wants)
+
+
+def _missing(now: Situation, reader: Reader) -> int | None:
+    """The first byte the reader lacks, if it lacks one that exists."""
+    at = now.coverage.covered_end(reader.position)
+    if now.total is not None and at >= now.total:
+        return None
+    if reader.waiting_to is not None and at >= reader.waiting_to:
+        return None
+    return at
+
+
+def _serving(running: Iterable[Running], position: int, near: int | None) -> Running | None:
+    """The fetch that will deliver `position`; with `near` only if it is no further than that before it."""
+    for run in running:
+        if run.cancelling or (run.end is not None and position >= run.end) or position < run.landed:
+            continue
+        if near is None or position - run.landed <= near:
+            return run
+    return None
+
+
+def _covers(want: Want, position: int) -> bool:
+    return want.start <= position and (want.end is None or position < want.end)
+
+
+def _is_tail(now: Situation, want: Want) -> bool:
+    return now.total is not None and want.start >= now.total - TAIL and bool(now.running)
+
+
+def _want(now: Situation, reader: Reader, missing: int) -> Want:
+    limit = _limit(now, missing)
+    assert reader.waiting_to is not None
+    if reader.look_ahead is not None and not now.want_all:
+        end = max(reader.waiting_to, reader.position + reader.look_ahead)
+        return Want(missing, end if limit is None else min(end, limit), FetchKind.DEMAND)
+    if now.total is not None and missing >= now.total - TAIL:
+        # Decoders look at the tail on opening and come back: fetch all of it once.
+        start = max(missing - TAIL, now.total - TAIL, 0)
+        while (gap := now.coverage.first_gap(start, now.total)) is not None and gap[1] <= missing:
+            start = gap[1]
+        return Want(missing if gap is None else max(gap[0], start), limit, FetchKind.DEMAND)
+    return Want(missing, limit, FetchKind.DEMAND)
+
+
+def _limit(now: Situation, start: int) -> int | None:
+    """Where a fetch from `start` has to end: at the next island, or where another fetch writes.
+
+    The other way round, whoever starts a fetch ends those that would run into it at its start.
+    """
+    ends = [now.coverage.next_start(start), now.total]
+    ends += [run.landed for run in now.running if run.landed > start]
+    known = [end for end in ends if end is not None]
+    return min(known) if known else None
+
+
+def _ahead(now: Situation) -> tuple[Want, ...]:
+    """Read-ahead for readers that have less than they should; else, with nothing running, fill."""
+    if now.running:
+        return ()
+    if now.want_all or any(reader.look_ahead is None for reader in now.readers):
+        return _fill(now)
+    for reader in now.readers:
+        if not reader.look_ahead:
+            continue
+        at = now.coverage.covered_end(reader.position)
+        goal = reader.position + reader.look_ahead
+        if now.total is not None:
+            goal = min(goal, now.total)
+        if at < goal and at - reader.position < reader.look_ahead * _RESUME_SHARE:
+            limit = _limit(now, at)
+            return (Want(at, goal if limit is None else min(goal, limit), FetchKind.READ_AHEAD),)
+    return ()
+
+
+def _fill(now: Situation) -> tuple[Want, ...]:
+    """What follows a reader first, then the gaps from the front."""
+    for reader in now.readers:
+        at = now.coverage.covered_end(reader.position)
+        if now.total is None or at < now.total:
+            return (Want(at, _limit(now, at), FetchKind.READ_AHEAD),)
+    if now.total is None:
+        return ()
+    gap = now.coverage.first_gap(0, now.total)
+    return () if gap is None else (Want(gap[0], gap[1], FetchKind.FILL),)

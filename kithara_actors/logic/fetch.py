@@ -1,0 +1,311 @@
+"""The life of admitted requests: attempts, resumes, back-off, the two ends. Sans-IO.
+
+One request may take several HTTP attempts, on several workers; it keeps its id and has exactly one end. The table
+says which event is expected in which state; reports of an attempt that is no longer current change nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from kithara_actors.errors import Failure
+from kithara_actors.logic.retry import Again, Final, RetryPolicy
+from kithara_actors.messages.records import FetchSpec
+from kithara_actors.values import CancelReason, RequestId, Validator
+
+__all__ = [
+    "Action",
+    "Answered",
+    "AskSlot",
+    "BackOff",
+    "Begin",
+    "Cancel",
+    "DelayOver",
+    "End",
+    "Ended",
+    "Event",
+    "FetchBook",
+    "Lost",
+    "Run",
+    "Start",
+    "State",
+    "StopAttempt",
+]
+
+WORKER_LOST = "WORKER_LOST"
+_LOSSES = 3
+
+
+class State(StrEnum):
+    """Where an admitted request is between its attempts."""
+
+    RUNNING = "running"
+    CANCELLING = "cancelling"
+    BACKING_OFF = "backing_off"
+    QUEUED_AGAIN = "queued_again"
+
+
+# --- Events ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """The request has a slot: for the first time, or again after a back-off."""
+
+    spec: FetchSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """An attempt's answer was accepted; what it said is pinned for the attempts that follow."""
+
+    request: RequestId
+    attempt: int
+    total: int | None
+    validator: Validator
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """An attempt is over; bytes up to `end` have landed. `failure` None and not `cancelled`: it did all it could."""
+
+    request: RequestId
+    attempt: int
+    end: int
+    complete: bool
+    total: int | None = None
+    broke: bool = False
+    cancelled: bool = False
+    failure: Failure | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """The worker that ran the attempt is gone; bytes up to `landed` were published before."""
+
+    request: RequestId
+    attempt: int
+    landed: int
+
+
+@dataclass(frozen=True, slots=True)
+class DelayOver:
+    """The back-off after `attempt` has passed."""
+
+    request: RequestId
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """End the request."""
+
+    request: RequestId
+    reason: CancelReason
+
+
+Event = Start | Answered | Ended | Lost | DelayOver | Cancel
+
+
+# --- Actions --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Begin:
+    """The request starts for the first time."""
+
+    spec: FetchSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Run `attempt` from `start` on; `retry` numbers it among the retries, 0 for the first."""
+
+    spec: FetchSpec
+    attempt: int
+    start: int
+
+
+@dataclass(frozen=True, slots=True)
+class StopAttempt:
+    """Shut the attempt down; its end is reported by `Ended`."""
+
+    request: RequestId
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class BackOff:
+    """Give the slot back, ask for one again after `delay` seconds (0 after a lost worker: keep the slot)."""
+
+    spec: FetchSpec
+    attempt: int
+    retry: int
+    delay: float
+    cause: str
+
+
+@dataclass(frozen=True, slots=True)
+class AskSlot:
+    """Queue the request again, at the head."""
+
+    request: RequestId
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """The request's one end: completed (neither `failure` nor `reason`), failed or cancelled."""
+
+    spec: FetchSpec
+    end: int
+    total: int | None = None
+    failure: Failure | None = None
+    gave_up: bool = False
+    reason: CancelReason | None = None
+    attempts: int = 0
+
+
+Action = Begin | Run | StopAttempt | BackOff | AskSlot | End
+
+
+@dataclass(slots=True)
+class _Life:
+    spec: FetchSpec
+    state: State
+    attempt: int
+    landed: int
+    mark: int
+    tries: int = 0
+    retries: int = 0
+    losses: int = 0
+    reason: CancelReason | None = None
+
+
+class FetchBook:
+    """All admitted requests of a system. `handle` is the only door."""
+
+    def __init__(self, policy: RetryPolicy) -> None:
+        self._policy = policy
+        self._lives: dict[RequestId, _Life] = {}
+        self._attempts = 0
+
+    def handle(self, event: Event, draw: float) -> list[Action]:
+        """What follows from `event`; `draw` in [0, 1] feeds the jitter. An event of an older attempt does nothing."""
+        match event:
+            case Start(spec):
+                return self._start(spec)
+            case Answered(request, attempt, total, validator):
+                life = self._current(request, attempt)
+                if life is not None:
+                    life.spec = replace(life.spec, total=total, validator=validator)
+                return []
+            case Ended(request, attempt):
+                life = self._current(request, attempt)
+                return [] if life is None else self._ended(life, event, draw)
+            case Lost(request, attempt, landed):
+                life = self._current(request, attempt)
+                return [] if life is None else self._lost(life, landed)
+            case DelayOver(request, attempt):
+                life = self._lives.get(request)
+                if life is None or life.state is not State.BACKING_OFF or life.attempt != attempt:
+                    return []
+                life.state = State.QUEUED_AGAIN
+                return [AskSlot(request)]
+            case Cancel(request, reason):
+                return self._cancel(request, reason)
+
+    def requests(self) -> list[RequestId]:
+        """Requests that have not ended, in the order of their ids."""
+        return sorted(self._lives)
+
+    def state(self, request: RequestId) -> State | None:
+        life = self._lives.get(request)
+        return None if life is None else life.state
+
+    def _current(self, request: RequestId, attempt: int) -> _Life | None:
+        life = self._lives.get(request)
+        if life is None or life.attempt != attempt or life.state not in (State.RUNNING, State.CANCELLING):
+            return None
+        return life
+
+    def _start(self, spec: FetchSpec) -> list[Action]:
+        life = self._lives.get(spec.request)
+        if life is None:
+            life = _Life(spec, State.RUNNING, 0, spec.start, spec.start)
+            self._lives[spec.request] = life
+            return [Begin(spec), self._next_attempt(life)]
+        if life.state is not State.QUEUED_AGAIN:
+            raise RuntimeError(f"request {spec.request}: admitted again in state {life.state}")
+        life.state = State.RUNNING
+        return [self._next_attempt(life)]
+
+    def _next_attempt(self, life: _Life) -> Run:
+        self._attempts += 1
+        life.attempt = self._attempts
+        return Run(life.spec, life.attempt, life.landed)
+
+    def _ended(self, life: _Life, event: Ended, draw: float) -> list[Action]:
+        life.landed = max(life.landed, event.end)
+        if event.complete:
+            return [self._end(life, total=event.total)]
+        if life.reason is not None:
+            return [self._end(life, reason=life.reason)]
+        failure = event.failure
+        if failure is None:
+            failure = Failure("InternalError", "an attempt ended with neither a result nor an error")
+        if life.landed - life.mark >= self._policy.renew_after:
+            life.mark = life.landed
+            life.tries = 0
+        life.tries += 1
+        match self._policy.after(failure, life.tries, draw, body_broke=event.broke):
+            case Final(final):
+                return [self._end(life, failure=final, gave_up=self._gave_up(life, final))]
+            case Again(delay):
+                life.state = State.BACKING_OFF
+                life.retries += 1
+                return [BackOff(life.spec, life.attempt, life.tries, delay, failure.kind)]
+
+    def _gave_up(self, life: _Life, failure: Failure) -> bool:
+        """Whether the partial is worth keeping: the budget is spent, or room or a right is missing, not the body."""
+        if failure.kind in ("RetryExhausted", "StorageFull") or failure.retryable:
+            return True
+        return failure.kind == "StatusError" and failure.status in (401, 403) and life.landed > life.spec.start
+
+    def _lost(self, life: _Life, landed: int) -> list[Action]:
+        life.losses = 0 if landed - life.landed >= self._policy.renew_after else life.losses
+        life.landed = max(life.landed, landed)
+        life.losses += 1
+        if life.reason is not None:
+            return [self._end(life, reason=life.reason)]
+        if life.losses >= _LOSSES:
+            failure = Failure("InternalError", f"{life.losses} workers in a row were lost while running this request")
+            return [self._end(life, failure=failure)]
+        life.state = State.RUNNING
+        life.retries += 1
+        lost = BackOff(life.spec, life.attempt, life.losses, 0.0, WORKER_LOST)
+        return [lost, self._next_attempt(life)]
+
+    def _cancel(self, request: RequestId, reason: CancelReason) -> list[Action]:
+        life = self._lives.get(request)
+        if life is None:
+            return []
+        if life.state in (State.BACKING_OFF, State.QUEUED_AGAIN):
+            return [self._end(life, reason=reason)]
+        if life.state is State.CANCELLING:
+            return []
+        life.state = State.CANCELLING
+        life.reason = reason
+        return [StopAttempt(request, life.attempt)]
+
+    def _end(
+        self,
+        life: _Life,
+        *,
+        total: int | None = None,
+        failure: Failure | None = None,
+        gave_up: bool = False,
+        reason: CancelReason | None = None,
+    ) -> End:
+        del self._lives[life.spec.request]
+        return End(life.spec, life.landed, total, failure, gave_up, reason, life.retries + 1)

@@ -1,0 +1,297 @@
+"""What an asset is called: URL forms, file extension, checked headers, cache key (DESIGN section 10).
+
+Everything here is known before any I/O, so misuse is a ValueError or TypeError at `open()`. No text of an
+error shows a header value, userinfo or a query value: those may be credentials.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import ipaddress
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from urllib.parse import unquote_to_bytes
+
+from kithara_actors.errors import InvalidKey
+
+__all__ = [
+    "HARMLESS_HEADERS",
+    "asset_key",
+    "canonical_url",
+    "check_headers",
+    "digested_url",
+    "extension",
+    "origin_of",
+    "redact",
+    "split_userinfo",
+]
+
+HARMLESS_HEADERS = frozenset({"accept", "accept-language", "user-agent", "referer", "origin"})
+"""Lower-case names of the caller headers that are no credentials: they survive a redirect to another origin
+and do not tell assets apart."""
+
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+
+# RFC 3986 appendix B. urllib.parse is not used to take URLs apart: it drops an empty query and removes tabs
+# and line ends on its own, and two readers that disagree on a URL are how a credential reaches the wrong
+# host.
+_URL = re.compile(
+    r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?P<authority>[^/?#]*)(?P<path>[^?#]*)(?P<query>\?[^#]*)?(?:#.*)?",
+    re.DOTALL,
+)
+_PREFIX = re.compile(r"(?:[A-Za-z][A-Za-z0-9+.-]*:)?//")
+_UNSAFE = re.compile(r"[\x00-\x20\x7f-\x9f\ud800-\udfff]|\s")
+_BAD_HOST = re.compile(r'["%<>\\^`{|}\[\]]')
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_EXTENSION = re.compile(r"[0-9A-Za-z]{1,16}")
+
+# The store itself writes files with these endings beside the assets.
+_RESERVED_EXTENSIONS = frozenset({"part", "tmp"})
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    scheme: str
+    userinfo: str | None
+    host: str
+    port: int | None
+    target: str
+
+    @property
+    def without_userinfo(self) -> str:
+        default = self.port is None or self.port == _DEFAULT_PORTS[self.scheme]
+        port = "" if default else f":{self.port}"
+        return f"{self.scheme}://{self.host}{port}{self.target}"
+
+
+def _split(url: str) -> _Parts:
+    match = _URL.fullmatch(url)
+    if match is None:
+        raise ValueError("not a URL: give an http:// or https:// URL, or the absolute path of an existing file")
+    scheme = match["scheme"].lower()
+    if scheme not in _DEFAULT_PORTS:
+        raise ValueError(f"the URL scheme {scheme!r} is not served: give an http:// or https:// URL")
+    bad = _UNSAFE.search(url)
+    if bad is not None:
+        raise ValueError(
+            f"the URL has a space, a control character or a lone surrogate at position {bad.start()}: percent-encode it"
+        )
+    if "\\" in match["authority"]:
+        # Browsers and urllib3 end the host here, others go on to the '@': no reading of it is safe.
+        raise ValueError("the URL has a backslash before its path: percent-encode it")
+    # The last '@' ends the userinfo, as in urllib3 and in browsers.
+    userinfo, at, hostport = match["authority"].rpartition("@")
+    host, port = _host_and_port(hostport)
+    # RFC 9110 section 4.2.3: an empty path is the path "/".
+    target = (match["path"] or "/") + (match["query"] or "")
+    return _Parts(scheme, userinfo if at else None, host, port, target)
+
+
+def _host_and_port(hostport: str) -> tuple[str, int | None]:
+    if hostport.startswith("["):
+        host, bracket, rest = hostport.partition("]")
+        address, percent, zone = host[1:].partition("%")
+        host += bracket
+        try:
+            ipaddress.IPv6Address(address)
+            if not bracket or (percent and not re.fullmatch(r"[0-9A-Za-z._~-]+", zone)):
+                raise ValueError(zone)
+        except ValueError:
+            raise ValueError("the URL has no valid IPv6 address between its brackets: write [::1]") from None
+        colon, digits = rest[:1], rest[1:]
+        if colon not in ("", ":"):
+            raise ValueError("the URL has text between its IPv6 address and its port: remove it")
+    else:
+        host, _, digits = hostport.partition(":")
+        if not host:
+            raise ValueError("the URL names no host: write scheme://host/path")
+    if not digits:
+        port = None
+    elif re.fullmatch(r"[0-9]{1,5}", digits) and 0 < int(digits) < 65536:
+        port = int(digits)
+    else:
+        raise ValueError("the URL has a bad port: give a number from 1 to 65535, or put an IPv6 address in brackets")
+    if not host.startswith("[") and _BAD_HOST.search(host):
+        raise ValueError("the URL has a character in its host that no host name has: correct the host")
+    return host.lower(), port
+
+
+def canonical_url(url: str) -> str:
+    """The form under which URLs are compared and digested.
+
+    Scheme and host are lower-cased, a default port, userinfo and fragment dropped; path and query stay byte
+    for byte (an empty path becomes "/", RFC 9110 section 4.2.3). A host in another script stays as written.
+
+    ValueError, naming the remedy: a scheme other than http and https, no host, a bad port, white space or
+    control characters. The text shows no part of the URL but its scheme.
+    """
+    return _split(url).without_userinfo
+
+
+def split_userinfo(url: str) -> tuple[str, str | None]:
+    """`url` in canonical form without userinfo, and the Authorization value made of the userinfo.
+
+    The userinfo is percent-decoded and sent by the Basic scheme (RFC 7617); None when there is none.
+    ValueError as for `canonical_url`, and for a user name with a colon, which Basic cannot carry.
+    """
+    parts = _split(url)
+    if not parts.userinfo:
+        return parts.without_userinfo, None
+    user, _, password = parts.userinfo.partition(":")
+    name = unquote_to_bytes(user)
+    if b":" in name:
+        raise ValueError("the user name in the URL has a colon: send an Authorization header instead")
+    pair = name + b":" + unquote_to_bytes(password)
+    return parts.without_userinfo, "Basic " + base64.b64encode(pair).decode("ascii")
+
+
+def origin_of(url: str) -> str:
+    """`scheme://host:port` with the port always present (RFC 6454 section 4); ValueError as for
+    `canonical_url`."""
+    parts = _split(url)
+    return f"{parts.scheme}://{parts.host}:{parts.port or _DEFAULT_PORTS[parts.scheme]}"
+
+
+def redact(url: str) -> str:
+    """`url` fit for logs, events and errors: userinfo, query values and fragment hidden. Never raises.
+
+    `https://u:p@h/a?k=v&x#f` becomes `https://…@h/a?k=…&…`. An absolute path is returned as it is.
+    """
+    if url.startswith("/") and not url.startswith("//"):
+        return url
+    prefix = _PREFIX.match(url)
+    scheme = "" if prefix is None else prefix[0]
+    # Up to the first slash even where '?' or '#' would end the authority: an unencoded password may hold
+    # them.
+    authority, slash, path = url[len(scheme) :].partition("/")
+    _, at, host = authority.rpartition("@")
+    base, question, query = (host + slash + path).partition("#")[0].partition("?")
+    hidden = question + re.sub(r"[^&;]+", _hide_value, query)
+    return f"{scheme}{'…@' if at else ''}{base}{hidden}"
+
+
+def _hide_value(item: re.Match[str]) -> str:
+    # An item without '=' may be a bare token, so nothing of it is shown.
+    name, equals, _ = item[0].partition("=")
+    return f"{name}=…" if equals else "…"
+
+
+def extension(url: str, hint: str | None = None) -> str:
+    """The file name extension for an asset: lower case, without the dot, "bin" when there is no usable one.
+
+    A hint wins; one that is not 1 to 16 ASCII letters or digits, or that the store keeps for itself ("tmp",
+    "part"), is a ValueError. The URL's own extension is what follows the last dot of its last path segment.
+    """
+    if hint is not None:
+        if not _usable_extension(hint):
+            raise ValueError("extension must be 1 to 16 letters or digits, without a dot, and not tmp or part")
+        return hint.lower()
+    match = _URL.fullmatch(url)
+    path = re.split(r"[?#]", url, maxsplit=1)[0] if match is None else match["path"]
+    stem, _, suffix = path.rpartition("/")[2].rpartition(".")
+    return suffix.lower() if stem and _usable_extension(suffix) else "bin"
+
+
+def _usable_extension(text: str) -> bool:
+    return _EXTENSION.fullmatch(text) is not None and text.lower() not in _RESERVED_EXTENSIONS
+
+
+def check_headers(headers: Mapping[str, str]) -> dict[str, str]:
+    """A copy of the caller's headers, spaces around the values removed (RFC 9110 section 5.5).
+
+    TypeError for a name or value that is not a str; ValueError for a name that is empty, not a token or
+    given twice in different case, and for a value with CR, LF or NUL or outside Latin-1 (what HTTP/1.1 can
+    carry). The text names the header, never its value.
+    """
+    checked: dict[str, str] = {}
+    seen: set[str] = set()
+    for name, value in _pairs(headers):
+        if not isinstance(name, str):
+            raise TypeError(f"a header name must be a str, not {type(name).__name__}")
+        if _TOKEN.fullmatch(name) is None:
+            raise ValueError(f"the header name {name!r} is not a token (RFC 9110 section 5.6.2)")
+        if not isinstance(value, str):
+            raise TypeError(f"the value of the header {name!r} must be a str, not {type(value).__name__}")
+        if name.lower() in seen:
+            raise ValueError(f"the header {name!r} is given twice: names do not depend on case")
+        if re.search(r"[\r\n\x00]", value):
+            raise ValueError(f"the value of the header {name!r} has a CR, LF or NUL")
+        if re.search(r"[^\x00-\xff]", value):
+            raise ValueError(f"the value of the header {name!r} has characters outside Latin-1: encode them")
+        seen.add(name.lower())
+        checked[name] = value.strip(" \t")
+    return checked
+
+
+def _pairs(headers: object) -> Iterable[tuple[object, object]]:
+    # Typed for a checker, but what an application passes is checked here as well.
+    if not isinstance(headers, Mapping):
+        raise TypeError(f"headers must be a mapping of str to str, not {type(headers).__name__}")
+    return headers.items()
+
+
+def digested_url(url: str, hook: Callable[[str], object] | None) -> str:
+    """The URL that names the asset: canonical, then through the key hook if there is one.
+
+    ValueError as for `canonical_url`; InvalidKey when the hook returns something that is not a str, or is
+    empty. What the hook raises passes through.
+    """
+    canonical = canonical_url(url)
+    if hook is None:
+        return canonical
+    named = hook(canonical)
+    if not isinstance(named, str):
+        raise InvalidKey(f"the key hook must return a str, not {type(named).__name__}")
+    if not named:
+        raise InvalidKey("the key hook returned an empty string")
+    return named
+
+
+def asset_key(
+    url: str,
+    headers: Mapping[str, str],
+    secret: bytes,
+    discriminator: str | None,
+    shared: bool,
+    authorization: str | None = None,
+    certificate: str | None = None,
+) -> str:
+    """The asset's name in the cache: 32 lower-case hex digits (BLAKE2b, RFC 7693, 16 bytes).
+
+    `url` is what `digested_url` returned. Credentials are every header outside `HARMLESS_HEADERS`, the
+    Authorization value made of userinfo, and the client certificate; they enter through an HMAC keyed by the
+    cache's `secret`, so that a key seen in a file name cannot be tested against guessed credentials. `shared`
+    leaves them out: the key is then that of a request without credentials.
+    """
+    credentials = b"" if shared else _credentials(headers, secret, authorization, certificate)
+    marked = b"" if discriminator is None else b"=" + _bytes(discriminator)
+    return hashlib.blake2b(
+        _framed((_bytes(url), marked, credentials)), digest_size=16, person=b"kithara-asset-1"
+    ).hexdigest()
+
+
+def _credentials(
+    headers: Mapping[str, str], secret: bytes, authorization: str | None, certificate: str | None
+) -> bytes:
+    pairs = [(name.lower(), value) for name, value in headers.items() if name.lower() not in HARMLESS_HEADERS]
+    if authorization is not None:
+        pairs.append(("authorization", authorization))
+    if certificate is not None:
+        # No header can have this name: an empty one is not a token.
+        pairs.append(("", certificate))
+    if not pairs:
+        return b""
+    flat = [_bytes(text) for pair in sorted(pairs) for text in pair]
+    return hmac.digest(secret, _framed(flat), "sha256")
+
+
+def _framed(parts: Iterable[bytes]) -> bytes:
+    # Each part carries its length: no two lists of parts give the same bytes.
+    return b"".join(len(part).to_bytes(8, "big") + part for part in parts)
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")

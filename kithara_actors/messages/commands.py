@@ -1,0 +1,405 @@
+"""Commands from actor to actor, grouped by receiver. Each docstring names the sender.
+
+Tags: Source 32–63, Registry 64–79, Downloader 80–95, AssetStore 96–111, EventBus 112–127.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from actors.messages.command import Command
+from kithara_actors.errors import Failure
+from kithara_actors.messages.records import FetchSpec
+from kithara_actors.messages.worker import WORKER_COMMANDS
+from kithara_actors.values import CancelReason, ContentId, Priority, RequestId, StreamId, Validator
+
+__all__ = [
+    "COMMANDS",
+    "AcquireAsset",
+    "AddSubscriber",
+    "Admitted",
+    "AssetCommitted",
+    "AssetReady",
+    "AssetRefused",
+    "Attach",
+    "BackoffOver",
+    "CancelAdmitted",
+    "CancelFetch",
+    "CommitAsset",
+    "Detach",
+    "Done",
+    "EndRequests",
+    "Fetch",
+    "FetchCancelled",
+    "FetchDone",
+    "FetchFailed",
+    "FetchHeaders",
+    "Parked",
+    "PeerGone",
+    "Publish",
+    "ReaderAt",
+    "ReleaseAsset",
+    "Released",
+    "RemoveSubscriber",
+    "Requeue",
+    "SetPlaying",
+    "SetPriority",
+    "WantAll",
+    "WantLength",
+    "WorkerGone",
+    "WorkerUp",
+]
+
+
+# --- Source ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Attach(Command):
+    """System → Source: a stream was opened. `look_ahead` in bytes, None for the whole file."""
+
+    TAG = 32
+    stream: StreamId
+    look_ahead: int | None
+    priority: Priority
+
+
+@dataclass(frozen=True, slots=True)
+class Detach(Command):
+    """Stream → Source: a stream was closed; `last` when no other is open."""
+
+    TAG = 33
+    stream: StreamId
+    last: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ReaderAt(Command):
+    """Stream → Source: where a reader is. `waiting_to` is the offset it is blocked for, or None if it is not."""
+
+    TAG = 34
+    stream: StreamId
+    position: int
+    waiting_to: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class WantLength(Command):
+    """Stream → Source: a caller waits for the head of the first answer."""
+
+    TAG = 35
+    stream: StreamId
+
+
+@dataclass(frozen=True, slots=True)
+class WantAll(Command):
+    """Stream → Source: a caller waits for the complete asset."""
+
+    TAG = 36
+    stream: StreamId
+
+
+@dataclass(frozen=True, slots=True)
+class SetPlaying(Command):
+    """Stream → Source: `play()` or `pause()` was called, or a first read has blocked (`implied`)."""
+
+    TAG = 37
+    stream: StreamId
+    playing: bool
+    implied: bool
+
+
+@dataclass(frozen=True, slots=True)
+class AssetReady(Command):
+    """AssetStore → Source: the content has its descriptor. `length` is given when it is complete already."""
+
+    TAG = 38
+    content: ContentId
+    length: int | None
+    content_type: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class AssetRefused(Command):
+    """AssetStore → Source: the content could not be stored or committed."""
+
+    TAG = 39
+    content: ContentId
+    failure: Failure
+
+
+@dataclass(frozen=True, slots=True)
+class AssetCommitted(Command):
+    """AssetStore → Source: every byte is durable under its final name."""
+
+    TAG = 40
+    content: ContentId
+
+
+@dataclass(frozen=True, slots=True)
+class FetchHeaders(Command):
+    """Downloader → Source: an attempt was answered. `end` is the end of the answer's body, None if unknown."""
+
+    TAG = 41
+    request: RequestId
+    partial: bool
+    end: int | None
+    total: int | None
+    validator: Validator
+    content_type: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class FetchDone(Command):
+    """Downloader → Source: one end of a `Fetch`: what was asked has landed up to `end`."""
+
+    TAG = 42
+    request: RequestId
+    end: int
+    total: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class FetchFailed(Command):
+    """Downloader → Source: one end of a `Fetch`. `gave_up` tells a spent budget from a fatal error."""
+
+    TAG = 43
+    request: RequestId
+    end: int
+    gave_up: bool
+    failure: Failure
+
+
+@dataclass(frozen=True, slots=True)
+class FetchCancelled(Command):
+    """Registry or Downloader → Source: one end of a `Fetch`; bytes up to `end` have landed."""
+
+    TAG = 44
+    request: RequestId
+    end: int
+    reason: CancelReason
+
+
+# --- Registry -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Fetch(Command):
+    """Source → Registry: run this when a slot is free. One end: FetchDone, FetchFailed or FetchCancelled."""
+
+    TAG = 64
+    spec: FetchSpec
+
+
+@dataclass(frozen=True, slots=True)
+class CancelFetch(Command):
+    """Source → Registry: end this request, wherever it is."""
+
+    TAG = 65
+    request: RequestId
+    reason: CancelReason
+
+
+@dataclass(frozen=True, slots=True)
+class SetPriority(Command):
+    """Source → Registry: the peer's class is now this."""
+
+    TAG = 66
+    peer: str
+    priority: Priority
+
+
+@dataclass(frozen=True, slots=True)
+class Parked(Command):
+    """Downloader → Registry: the request backs off and holds no slot meanwhile."""
+
+    TAG = 67
+    request: RequestId
+
+
+@dataclass(frozen=True, slots=True)
+class Requeue(Command):
+    """Downloader → Registry: the back-off is over; queue the request at the head of its queue."""
+
+    TAG = 68
+    request: RequestId
+
+
+@dataclass(frozen=True, slots=True)
+class Released(Command):
+    """Downloader → Registry: the request has ended; its slot is free."""
+
+    TAG = 69
+    request: RequestId
+
+
+@dataclass(frozen=True, slots=True)
+class EndRequests(Command):
+    """System → Registry and Downloader: the system stops; end everything. Answered with `Done`."""
+
+    TAG = 70
+
+
+@dataclass(frozen=True, slots=True)
+class Done(Command):
+    """The answer to `EndRequests`: how many requests have still to end."""
+
+    TAG = 71
+    pending: int
+
+
+@dataclass(frozen=True, slots=True)
+class PeerGone(Command):
+    """Source → Registry: the peer has ended and has no request left."""
+
+    TAG = 72
+    peer: str
+
+
+# --- Downloader -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted(Command):
+    """Registry → Downloader: the request has a slot. `queued` is how long it waited, in seconds."""
+
+    TAG = 80
+    spec: FetchSpec
+    queued: float
+
+
+@dataclass(frozen=True, slots=True)
+class CancelAdmitted(Command):
+    """Registry → Downloader: end a request that was admitted before."""
+
+    TAG = 81
+    request: RequestId
+    reason: CancelReason
+
+
+@dataclass(frozen=True, slots=True)
+class BackoffOver(Command):
+    """Timers → Downloader: the delay before the request's next attempt has passed."""
+
+    TAG = 82
+    request: RequestId
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerUp(Command):
+    """Worker pool → Downloader: a worker takes attempts."""
+
+    TAG = 83
+    worker: int
+    pid: int
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerGone(Command):
+    """Worker pool → Downloader: a worker has ended and writes no more."""
+
+    TAG = 84
+    worker: int
+    pid: int
+    reason: str
+
+
+# --- AssetStore -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class AcquireAsset(Command):
+    """Source → AssetStore: give `content` its descriptor. `target` is a path to commit to instead of the cache's."""
+
+    TAG = 96
+    content: ContentId
+    source: str
+    key: str
+    extension: str
+    target: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class CommitAsset(Command):
+    """Source → AssetStore: all `length` bytes have landed and are synced; make them the asset."""
+
+    TAG = 97
+    content: ContentId
+    length: int
+    content_type: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseAsset(Command):
+    """Source → AssetStore: nobody reads or writes `content` any more; drop what is not committed."""
+
+    TAG = 98
+    content: ContentId
+
+
+# --- EventBus -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Publish(Command):
+    """Anyone → EventBus: an encoded event and its scope (0 for none)."""
+
+    TAG = 112
+    asset: int
+    stream: int
+    event: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class AddSubscriber(Command):
+    """Subscription → EventBus: events from here on go to this subscriber too."""
+
+    TAG = 113
+    subscriber: int
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveSubscriber(Command):
+    """Subscription → EventBus: it was closed."""
+
+    TAG = 114
+    subscriber: int
+
+
+COMMANDS: tuple[type[Command], ...] = (
+    *WORKER_COMMANDS,
+    Attach,
+    Detach,
+    ReaderAt,
+    WantLength,
+    WantAll,
+    SetPlaying,
+    AssetReady,
+    AssetRefused,
+    AssetCommitted,
+    FetchHeaders,
+    FetchDone,
+    FetchFailed,
+    FetchCancelled,
+    Fetch,
+    CancelFetch,
+    SetPriority,
+    Parked,
+    Requeue,
+    Released,
+    EndRequests,
+    Done,
+    PeerGone,
+    Admitted,
+    CancelAdmitted,
+    BackoffOver,
+    WorkerUp,
+    WorkerGone,
+    AcquireAsset,
+    CommitAsset,
+    ReleaseAsset,
+    Publish,
+    AddSubscriber,
+    RemoveSubscriber,
+)

@@ -1,0 +1,38 @@
+"""Records that travel inside commands of several receivers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from kithara_actors.values import ContentId, FetchKind, RequestId, Validator
+
+__all__ = ["FetchSpec"]
+
+
+@dataclass(frozen=True, slots=True)
+class FetchSpec:
+    """All that is needed to run one request, on whichever worker, as often as it takes.
+
+    Bytes `start` to `end` (half-open; `end` None: to the end) of `url` go into lane `lane` of generation
+    `generation` of the content's progress block. `total` and `validator` are pinned by an earlier answer or None.
+    `asset` is the scope of the request's events, `peer` the name of the Source that asked, `origin` the
+    `scheme://host:port` that limits count by; `limit` is the offset that must not be written past, or None.
+    `ranged` is False only for a server known to have no ranges.
+    """
+
+    request: RequestId
+    asset: int
+    peer: str
+    kind: FetchKind
+    url: str
+    origin: str
+    headers: tuple[tuple[str, str], ...]
+    content: ContentId
+    lane: int
+    generation: int
+    start: int
+    end: int | None
+    ranged: bool
+    total: int | None
+    validator: Validator | None
+    limit: int | None

@@ -1,0 +1,114 @@
+"""What is said on the channel between the host and one worker process. Tags 16 to 31.
+
+A worker makes one HTTP attempt, reports, and forgets. `attempt` is counted by the host over all requests, so that
+a late report of an older attempt is told from the current one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from actors.messages.codec import Codec
+from actors.messages.command import Command
+from kithara_actors.errors import Failure
+from kithara_actors.messages.records import FetchSpec
+from kithara_actors.values import RequestId, Validator
+
+__all__ = [
+    "HEAD_CODEC",
+    "WORKER_COMMANDS",
+    "AttemptEnded",
+    "AttemptHeaders",
+    "CancelAttempt",
+    "Head",
+    "RunAttempt",
+    "WorkerSettings",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSettings(Command):
+    """Host → worker, inside `Hello`: how this worker speaks HTTP. Times in seconds."""
+
+    TAG = 21
+    connect_timeout: float
+    inactivity_timeout: float
+    verify: bool
+    ca_bundle: str | None
+    certificate: str | None
+    key: str | None
+    proxies: tuple[tuple[str, str], ...] | None
+    max_connections: int
+    allow_downgrade: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RunAttempt(Command):
+    """Host → worker, with three descriptors: the data, the progress block, the wake-up.
+
+    The spec's range is asked from `start` on, which lies past `spec.start` when earlier attempts have landed bytes.
+    """
+
+    TAG = 16
+    attempt: int
+    start: int
+    spec: FetchSpec
+
+
+@dataclass(frozen=True, slots=True)
+class CancelAttempt(Command):
+    """Host → worker: shut the attempt's socket down. It is answered by `AttemptEnded`, unless that is under way."""
+
+    TAG = 17
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptHeaders(Command):
+    """Worker → host: an answer was accepted; its head is in the progress block. `seconds` is from send to headers."""
+
+    TAG = 18
+    request: RequestId
+    attempt: int
+    status: int
+    partial: bool
+    end: int | None
+    total: int | None
+    validator: Validator
+    content_type: str | None
+    final_url: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptEnded(Command):
+    """Worker → host: the attempt is over and the worker writes no more.
+
+    `end` is the absolute offset up to which bytes have landed; `complete` says that all that was asked or announced
+    has; `total` is the length, once it is certain; `broke` marks a body that ended before its announced end.
+    """
+
+    TAG = 19
+    request: RequestId
+    attempt: int
+    end: int
+    complete: bool
+    total: int | None
+    broke: bool
+    cancelled: bool
+    failure: Failure | None
+
+
+@dataclass(frozen=True, slots=True)
+class Head(Command):
+    """Worker → readers, in the progress block: what the first answer said, besides length and flags."""
+
+    TAG = 20
+    validator: Validator
+    content_type: str | None
+
+
+HEAD_CODEC = Codec([Head])
+"""The head's blob to bytes and back."""
+
+WORKER_COMMANDS: tuple[type[Command], ...] = (RunAttempt, CancelAttempt, AttemptHeaders, AttemptEnded)

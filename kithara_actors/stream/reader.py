@@ -1,0 +1,522 @@
+"""The file object that the application holds."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from actors.clock import Clock, monotonic
+from actors.memory.buffer import read_into
+from kithara_actors.assets.content import Content
+from kithara_actors.errors import Failure, KitharaError
+from kithara_actors.media.info import detect
+from kithara_actors.messages.commands import SetPlaying
+from kithara_actors.messages.events import (
+    EndOfStream,
+    Envelope,
+    Opened,
+    ReaderSeek,
+    ReadProgress,
+    TotalBytesResolved,
+)
+from kithara_actors.messages.worker import HEAD_CODEC, Head
+from kithara_actors.stream.link import Link
+from kithara_actors.stream.subscription import Subscription
+from kithara_actors.stream.waiting import ByteWaiter
+from kithara_actors.values import MediaInfo, Phase, StreamId
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+__all__ = ["Stream"]
+
+_CHUNK = 64 * 1024
+_WINDOW = 64 * 1024
+_SMALL = 8 * 1024
+_PIECE = 1024 * 1024
+_SNIFF = 64 * 1024
+_PROGRESS_EVERY = 0.1
+_CLOSED = "I/O operation on closed file."
+
+
+class Stream(io.BufferedIOBase):
+    """A binary file that can be read and sought while its bytes still arrive.
+
+    Behaves as a file opened with `open(path, "rb")`: `read(n)` gives exactly `n` bytes unless the end is reached,
+    a read of bytes that are present never waits, and one of bytes that are not blocks until they arrive, the asset
+    fails, the stream is cancelled, or `read_timeout` passes. What a read raises derives from `StreamError` and
+    stays in `error`. Safe from any thread; reads that move the position take turns.
+    """
+
+    mode = "rb"
+    _closed = True  # until __init__ has run, so that a finalizer of a half-made stream does nothing
+
+    def __init__(
+        self,
+        stream: StreamId,
+        content: Content,
+        link: Link,
+        name: str,
+        *,
+        look_ahead: int | None,
+        read_timeout: float | None,
+        wait_for_length: bool,
+        events: Subscription | None = None,
+        clock: Clock = monotonic,
+    ) -> None:
+        super().__init__()
+        self.name = name
+        self.events = events
+        self._id = stream
+        self._link = link
+        self._wait_for_length = wait_for_length
+        self._clock = clock
+        self._bytes = ByteWaiter(stream, content, link, look_ahead, read_timeout)
+        self._turn = threading.RLock()
+        self._state = threading.RLock()
+        self._position = 0
+        self._moves = 0
+        self._last_end = 0
+        self._epoch = 0
+        self._progress_at = 0.0
+        self._end_told = False
+        self._window = b""
+        self._window_at = 0
+        self._window_of: Content | None = None
+        self._media_info: MediaInfo | None = None
+        self._length: int | None = None
+        self._own_fd = -1
+        self._closed = False
+
+    # --- Reading
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """`size` bytes, fewer only at the end of the file; all that follow if `size` is None or negative. Blocks."""
+        with self._turn:
+            start, moves = self._begin()
+            data = self._read_from(start, -1 if size is None else size)
+            self._advance(start, len(data), moves)
+        return data
+
+    def read1(self, size: int = -1, /) -> bytes:
+        """What is there, at least one byte and at most `size` (or a chunk); blocks only until one byte is there."""
+        with self._turn:
+            start, moves = self._begin()
+            data = self._read_some(start, _CHUNK if size is None or size < 0 else size)
+            self._advance(start, len(data), moves)
+        return data
+
+    def readinto(self, buffer: Buffer, /) -> int:
+        """Fill `buffer`, except at the end of the file; the bytes read. Blocks."""
+        with memoryview(buffer).cast("B") as view, self._turn:
+            start, moves = self._begin()
+            count = self._read_into(start, view)
+            self._advance(start, count, moves)
+        return count
+
+    def readinto1(self, buffer: Buffer, /) -> int:
+        """Like `read1`, into `buffer`."""
+        with memoryview(buffer).cast("B") as view, self._turn:
+            start, moves = self._begin()
+            data = self._read_some(start, len(view))
+            view[: len(data)] = data
+            self._advance(start, len(data), moves)
+        return len(data)
+
+    def peek(self, size: int = 0, /) -> bytes:
+        """What is there at the position, without moving; blocks only until one byte is there."""
+        self._check_open()
+        return self._read_some(self._position, max(1, min(size or _CHUNK, _CHUNK)))
+
+    def read_at(self, offset: int, size: int) -> bytes:
+        """`size` bytes from `offset`, fewer only at the end. Neither uses nor moves the position. Blocks."""
+        self._check_open()
+        if offset < 0 or size < 0:
+            raise ValueError(f"offset and size must not be negative, not {offset} and {size}")
+        return self._read_from(offset, size)
+
+    def readinto_at(self, offset: int, buffer: Buffer) -> int:
+        """Like `read_at`, into `buffer`; the bytes read."""
+        self._check_open()
+        if offset < 0:
+            raise ValueError(f"offset must not be negative, not {offset}")
+        with memoryview(buffer).cast("B") as view:
+            return self._read_into(offset, view)
+
+    def iter_chunks(self, size: int = _CHUNK) -> Iterator[bytes]:
+        """The rest of the file in pieces of `size` bytes, the last one shorter. Blocks for each."""
+        if size < 1:
+            raise ValueError(f"size must be at least 1, not {size}")
+        while chunk := self.read(size):
+            yield chunk
+
+    def __next__(self) -> bytes:
+        chunk = self.read(_CHUNK)
+        if not chunk:
+            raise StopIteration
+        return chunk
+
+    def readable(self) -> bool:
+        self._check_open()
+        return True
+
+    def writable(self) -> bool:
+        self._check_open()
+        return False
+
+    # --- Position
+
+    def tell(self) -> int:
+        self._check_open()
+        return self._position
+
+    def seek(self, offset: int, whence: int = 0, /) -> int:
+        """Move the position; the next read aims the download there.
+
+        Moves a number only, once the first answer is there; before that it waits for it. Raises ValueError for a
+        negative position, io.UnsupportedOperation where `seekable()` is False and the byte is not present.
+        """
+        self._check_open()
+        if whence not in (0, 1, 2):
+            raise ValueError(f"invalid whence ({whence}, should be 0, 1 or 2)")
+        offset = offset.__index__()
+        target = self._length_or_raise() + offset if whence == 2 else offset + (self._position if whence == 1 else 0)
+        if target < 0:
+            raise ValueError(f"negative seek position {target}")
+        if target != self._position:
+            self._check_reachable(target)
+        with self._state:
+            self._position = target
+            self._moves += 1
+            if self._own_fd >= 0:
+                os.lseek(self._own_fd, target, os.SEEK_SET)
+        return target
+
+    def seekable(self) -> bool:
+        """Whether the length is known, so that any byte can be reached. Waits for the first answer's headers only."""
+        self._check_open()
+
+        def look(content: Content) -> bool:
+            if content.length is not None:
+                return True
+            if not self._bytes.head(content):
+                return False
+            if content.length is None and self._wait_for_length:
+                self._bytes.complete(content, None)
+            return content.length is not None
+
+        try:
+            return self._bytes.using(look)
+        except KitharaError:
+            if self._bytes.ended is not None:
+                raise
+            return False
+
+    def _length_or_raise(self) -> int:
+        if not self.seekable():
+            self.raise_for_error()
+            raise io.UnsupportedOperation("the length is not known before the download is complete")
+        length = self._bytes.using(lambda content: content.length)
+        assert length is not None
+        return length
+
+    def _check_reachable(self, target: int) -> None:
+        def present(content: Content) -> bool:
+            return content.length is not None or content.available(target) > target
+
+        if self._bytes.using(present) or self.seekable() or self._bytes.using(present):
+            return
+        self.raise_for_error()
+        raise io.UnsupportedOperation("the length is not known and the byte has not arrived: cannot seek to it")
+
+    # --- State
+
+    @property
+    def length(self) -> int | None:
+        """Bytes in all, or None while that is not certain. Does not block."""
+        with contextlib.suppress(KitharaError):
+            self._length = self._bytes.using(lambda content: content.length)
+        return self._length
+
+    @property
+    def phase(self) -> Phase:
+        return self._bytes.content.view.phase
+
+    @property
+    def buffered(self) -> int:
+        """How many bytes are present from the position on, without a gap. Does not block."""
+        position = self._position
+        try:
+            return self._bytes.using(lambda content: content.available(position)) - position
+        except KitharaError:
+            return 0
+
+    @property
+    def media_info(self) -> MediaInfo | None:
+        """Codec and container, from the Content-Type, else from the first bytes; None until they are known."""
+        if self._media_info is None:
+            with contextlib.suppress(KitharaError):
+                self._media_info = self._bytes.using(self._detect)
+        return self._media_info
+
+    def _detect(self, content: Content) -> MediaInfo | None:
+        if not content.block.has_head:
+            return None
+        head = HEAD_CODEC.decode(content.block.blob)
+        assert isinstance(head, Head)
+        present = min(content.available(0), _SNIFF)
+        info = detect(head.content_type, os.pread(content.fd, present, 0) if present else b"")
+        if info.codec is None and present < _SNIFF and content.view.phase is Phase.DOWNLOADING:
+            return None
+        return info
+
+    @property
+    def path(self) -> Path | None:
+        """Where the complete file is on disk; None before, and for assets in memory."""
+        content = self._bytes.content
+        return content.path if content.view.phase is Phase.COMPLETE else None
+
+    @property
+    def error(self) -> Exception | None:
+        """The last error that this stream met; decoders may have swallowed it."""
+        if self._bytes.error is None and self._bytes.ended is None:
+            failure = self._bytes.content.view.failure
+            if failure is not None:
+                with contextlib.suppress(KitharaError):
+                    self._bytes.using(lambda _: None)
+        return self._bytes.error
+
+    def raise_for_error(self) -> None:
+        """Raise `error` if there is one: for use after a decoder that hides what its file raised."""
+        error = self.error
+        if error is not None:
+            raise error
+
+    def fileno(self) -> int:
+        """A descriptor of this stream's own, whose offset follows `seek` and reads; once complete.
+
+        Raises io.UnsupportedOperation before: a server would send the holes of an unfinished file.
+        """
+        self._check_open()
+        with self._state:
+            if self._own_fd < 0:
+                if self.phase is not Phase.COMPLETE:
+                    raise io.UnsupportedOperation("there is no descriptor before the download is complete")
+                # A new open file description: an offset shared with other streams would move under us.
+                self._own_fd = self._bytes.using(
+                    lambda content: os.open(f"/proc/self/fd/{content.fd}", os.O_RDONLY | os.O_CLOEXEC)
+                )
+                os.lseek(self._own_fd, self._position, os.SEEK_SET)
+            return self._own_fd
+
+    def isatty(self) -> bool:
+        self._check_open()
+        return False
+
+    # --- Control
+
+    def play(self) -> None:
+        """This stream is being listened to: its requests go before those of streams that are not."""
+        self._check_open()
+        self._link.tell(SetPlaying(self._id, playing=True, implied=False))
+
+    def pause(self) -> None:
+        """It is not being listened to for now."""
+        self._check_open()
+        self._link.tell(SetPlaying(self._id, playing=False, implied=False))
+
+    def cancel(self) -> None:
+        """End the stream: a read in progress and every later one raises `Cancelled`. Idempotent; any thread."""
+        self._end(Failure("Cancelled", "the stream was cancelled"))
+
+    def wait_complete(self, timeout: float | None = None) -> bool:
+        """Ask for what is missing and block until all is there and committed: True, or False after `timeout` s.
+
+        Raises the typed error if the download fails.
+        """
+        self._check_open()
+        return self._bytes.using(lambda content: self._bytes.complete(content, timeout))
+
+    def subscribe(
+        self, capacity: int | None = None, callback: Callable[[Envelope], object] | None = None
+    ) -> Subscription:
+        """This stream's events and its asset's. Does not block. `callback` runs on a thread of its own."""
+        self._check_open()
+        return self._link.subscribe(self._id, capacity, callback)
+
+    @property
+    def closed(self) -> bool:
+        return self._closed
+
+    def close(self) -> None:
+        """Let go of the asset; the last stream to close it ends its download. Idempotent; from any thread.
+
+        A read in progress in another thread raises `Cancelled`.
+        """
+        if self._closed:
+            return
+        self._closed = True
+        self._end(Failure("Cancelled", "the stream was closed during the call"))
+        with self._state:
+            own, self._own_fd = self._own_fd, -1
+            self._window, self._window_of = b"", None
+        if own >= 0:
+            os.close(own)
+        if self.events is not None:
+            self.events.close()
+
+    def __del__(self) -> None:
+        if self._closed or self._bytes.ended is not None:
+            return
+        warnings.warn(f"unclosed stream {self!r}", ResourceWarning, source=self, stacklevel=2)
+        # Collection may run in the middle of anything: closing takes locks, so it happens on another thread.
+        self._link.soon(self.close)
+
+    def stop(self, failure: Failure) -> None:
+        """The system has stopped: every read raises `failure` from here on. Called by the system."""
+        self._bytes.end(failure)
+
+    def _end(self, failure: Failure) -> None:
+        if self._bytes.end(failure):
+            self._link.detach(self._id)
+
+    def __enter__(self) -> Self:
+        self._check_open()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<Stream {self._id} {self.name!r} {'closed' if self._closed else self.phase}>"
+
+    def __reduce__(self) -> Any:
+        raise TypeError("a Stream cannot be pickled; open the source again")
+
+    def announce(self) -> None:
+        """Publish what a stream of a file that needs no fetching tells of itself. Called by the system."""
+        if self._link.listening and self.length is not None:
+            self._link.publish(self._id, Opened(self.media_info or MediaInfo(), self.length, cached=True))
+            self._link.publish(self._id, TotalBytesResolved(self.length, "committed_length"))
+
+    # --- Inside
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ValueError(_CLOSED)
+
+    def _begin(self) -> tuple[int, int]:
+        self._check_open()
+        with self._state:
+            return self._position, self._moves
+
+    def _advance(self, start: int, count: int, moves: int) -> None:
+        with self._state:
+            if self._moves == moves:
+                self._position = start + count
+                if self._own_fd >= 0:
+                    os.lseek(self._own_fd, self._position, os.SEEK_SET)
+        if self._link.listening:
+            self._tell(start, count)
+
+    def _tell(self, start: int, count: int) -> None:
+        """Publish what a read that moved the position means."""
+        if start != self._last_end and count:
+            self._epoch += 1
+            self._link.publish(self._id, ReaderSeek(self._last_end, start, self._epoch))
+            self._end_told = False
+        end = start + count
+        self._last_end = end
+        total = self.length
+        at_end = total is not None and end >= total
+        now = self._clock()
+        if now - self._progress_at >= _PROGRESS_EVERY or (at_end and not self._end_told):
+            self._progress_at = now
+            self._link.publish(self._id, ReadProgress(end, total))
+        if at_end and total is not None and not self._end_told:
+            self._end_told = True
+            self._link.publish(self._id, EndOfStream(total))
+
+    def _read_from(self, start: int, size: int) -> bytes:
+        if size == 0:
+            return b""
+        if 0 < size <= _SMALL:
+            return self._read_small(start, size)
+        return self._bytes.using(lambda content: self._gather(content, start, size))
+
+    def _read_small(self, start: int, size: int) -> bytes:
+        """Through a window of bytes that are present, so that a parser's tiny reads cost no system call each."""
+        window, at = self._window, self._window_at
+        content = self._window_of
+        if content is not None and content.successor is None and at <= start and start + size <= at + len(window):
+            if self._bytes.ended is None and content.view.failure is None:
+                return window[start - at : start - at + size]
+            self._bytes.check()
+
+        def load(content: Content) -> bytes:
+            end = min(self._bytes.bytes_at(content, start, start + size), start + _WINDOW)
+            if end <= start:
+                return b""
+            data = os.pread(content.fd, end - start, start)
+            self._bytes.touched = True
+            with self._state:
+                if not self._closed:
+                    self._window, self._window_at, self._window_of = data, start, content
+            return data[:size]
+
+        return self._bytes.using(load)
+
+    def _gather(self, content: Content, start: int, size: int) -> bytes:
+        pieces: list[bytes] = []
+        at = start
+        while size < 0 or at < start + size:
+            goal = at + _PIECE if size < 0 else min(at + _PIECE, start + size)
+            end = min(self._bytes.bytes_at(content, at, goal), start + size if size >= 0 else goal)
+            if end > at:
+                piece = os.pread(content.fd, end - at, at)
+                self._bytes.touched = True
+                if size >= 0 and len(piece) == size:
+                    return piece
+                pieces.append(piece)
+                at += len(piece)
+            elif self._bytes.is_end(content, at):
+                break
+        return b"".join(pieces)
+
+    def _read_into(self, start: int, view: memoryview) -> int:
+        def fill(content: Content) -> int:
+            at, last = start, start + len(view)
+            while at < last:
+                goal = min(at + _PIECE, last)
+                end = min(self._bytes.bytes_at(content, at, goal), last)
+                if end > at:
+                    at += read_into(content.fd, view[at - start : end - start], at)
+                    self._bytes.touched = True
+                elif self._bytes.is_end(content, at):
+                    break
+            return at - start
+
+        if 0 < len(view) <= _SMALL:
+            data = self._read_small(start, len(view))
+            view[: len(data)] = data
+            return len(data)
+        return self._bytes.using(fill) if len(view) else 0
+
+    def _read_some(self, start: int, size: int) -> bytes:
+        def some(content: Content) -> bytes:
+            end = min(self._bytes.bytes_at(content, start, start + 1), start + size)
+            if end <= start:
+                return b""
+            self._bytes.touched = True
+            return os.pread(content.fd, end - start, start)
+
+        return self._bytes.using(some) if size else b""

@@ -1,0 +1,135 @@
+"""One HTTP attempt: redirects, the one request without Range where that was refused, and the body."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from actors.clock import monotonic
+from kithara_actors.errors import ProtocolError
+from kithara_actors.logic.response import (
+    MAX_REDIRECTS,
+    Accepted,
+    Asked,
+    check,
+    redirect,
+    request_headers,
+)
+from kithara_actors.worker.attempt import Attempt
+from kithara_actors.worker.body import close, discard, store
+from kithara_actors.worker.http import Transport
+from kithara_actors.worker.sink import Sink
+
+if TYPE_CHECKING:
+    from urllib3.response import HTTPResponse
+
+__all__ = ["End", "FirstByte", "Order", "run"]
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What one attempt is to fetch. `headers` are the caller's.
+
+    A 200 to a range is stored from `asked.start` up to `asked.end`, or with `whole` from 0 to its end. HEAD
+    stores nothing.
+    """
+
+    url: str
+    headers: tuple[tuple[str, str], ...]
+    asked: Asked
+    method: str = "GET"
+    whole: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class FirstByte:
+    """How the answer came: `url` is the final one, `seconds` run from the start of the attempt."""
+
+    status: int
+    url: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """How the attempt ended well: the bytes are stored up to the absolute offset `end`.
+
+    `complete`: the body ran to the end that was announced, or past what was asked; an answer may announce
+    less than was asked. `total` is the length of the representation if it is known now. `reused`: on a kept
+    connection.
+    """
+
+    end: int
+    complete: bool
+    total: int | None
+    reused: bool
+
+
+def run(
+    transport: Transport,
+    attempt: Attempt,
+    order: Order,
+    sink: Sink,
+    on_headers: Callable[[Accepted, FirstByte], None],
+    allow_downgrade: bool = False,
+) -> End:
+    """Carry out `order`; returns when its bytes are stored. Blocks; `attempt.cancel` ends it.
+
+    `on_headers` is called once, after validation and before the first byte is stored. Raises what `check`,
+    `redirect`, `Transport.open` and `store` raise; the connection is closed then, else it goes back to its
+    pool.
+    """
+    began = monotonic()
+    url, caller, asked = order.url, dict(order.headers), order.asked
+    followed = 0
+    while True:
+        response = transport.open(attempt, url, request_headers(asked, caller), order.method)
+        try:
+            status, location = response.status, response.headers.get("location")
+            following = redirect(url, status, location, allow_downgrade=allow_downgrade, headers=caller)
+            if following is not None:
+                if followed == MAX_REDIRECTS:
+                    raise ProtocolError(f"more than {MAX_REDIRECTS} redirects")
+                followed += 1
+                url, caller = following
+            else:
+                answer = check(asked, status, response.headers)
+                if isinstance(answer, Accepted):
+                    on_headers(answer, FirstByte(status, url, monotonic() - began))
+                    return _receive(transport, attempt, response, order, answer, sink)
+                asked = dataclasses.replace(asked, ranged=False)
+            discard(response, attempt)
+        except BaseException:
+            close(response, attempt)
+            raise
+
+
+def _receive(
+    transport: Transport,
+    attempt: Attempt,
+    response: HTTPResponse,
+    order: Order,
+    accepted: Accepted,
+    sink: Sink,
+) -> End:
+    reused = not attempt.fresh
+    start, end = order.asked.start, order.asked.end
+    if order.method == "HEAD":
+        discard(response, attempt)
+        return End(start, True, accepted.total, reused)
+    skip = 0
+    if accepted.partial:
+        start, end = accepted.start, accepted.end
+    elif order.whole:
+        start, end = 0, accepted.end
+    else:
+        skip = start
+        end = min((known for known in (end, accepted.end) if known is not None), default=None)
+    expected = None if end is None else max(end - start, 0)
+    landed = store(response, attempt, sink, start, expected, skip, transport.settings.inactivity_timeout)
+    total = accepted.total
+    if total is None and (end is None or landed < end) and sink.goal(end) == end:
+        total = landed
+    return End(landed, True, total, reused)

@@ -1,0 +1,285 @@
+"""HTTP transport of a worker: a keep-alive pool per origin, and errors in the package's own terms.
+
+urllib3's pools do the HTTP. Requests is asked about proxies only, and imported only when there may be one:
+it takes 60 ms more to import than urllib3.
+"""
+
+from __future__ import annotations
+
+import http.client
+import os
+import ssl
+import threading
+import urllib.parse
+import warnings
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import certifi
+import urllib3.exceptions
+from urllib3.connectionpool import HTTPConnectionPool
+from urllib3.response import HTTPResponse
+from urllib3.util import Timeout
+from urllib3.util.ssl_ import create_urllib3_context
+from urllib3.util.ssl_match_hostname import CertificateError
+
+from kithara_actors.errors import Cancelled, ConnectError, KitharaError, ProtocolError
+from kithara_actors.worker.attempt import Attempt, Dialer
+from kithara_actors.worker.connections import POOLS, PlainPool, SecurePool, active
+
+if TYPE_CHECKING:
+    from kithara_actors.worker.proxies import Proxies
+
+__all__ = ["USER_AGENT", "Attempt", "Transport", "TransportSettings", "causes", "translate"]
+
+USER_AGENT = "kithara-actors/0.1.0"
+
+_PORTS = {"http": 80, "https": 443}
+_PROXY_NAMES = frozenset({"http_proxy", "https_proxy", "all_proxy"})
+_BUNDLE_NAMES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+
+_GONE = (ConnectionError, ssl.SSLEOFError)
+
+_ORIGINS = 64
+"""Pools kept; the one unused for longest goes."""
+
+_TARGET_SAFE = "".join(map(chr, range(0x21, 0x7F)))
+"""Printable ASCII goes out as it came, percent signs included."""
+
+
+@dataclass(frozen=True, slots=True)
+class TransportSettings:
+    """How a worker connects. Times in seconds; up to `max_connections` idle connections are kept per origin.
+
+    `verify` is True, False or a CA bundle (file or directory); `cert` a PEM file or a pair of certificate
+    and key; `proxies` as Requests takes them, completed from the environment where `trust_env`.
+    """
+
+    connect_timeout: float = 10.0
+    inactivity_timeout: float = 30.0
+    verify: bool | str = True
+    cert: str | tuple[str, str] | None = None
+    proxies: Mapping[str, str] | None = None
+    trust_env: bool = True
+    max_connections: int = 16
+    user_agent: str = USER_AGENT
+
+
+class Transport:
+    """The connections of one worker. Safe from any thread; cookies are not kept and netrc is not read."""
+
+    def __init__(self, settings: TransportSettings | None = None) -> None:
+        self.settings = settings or TransportSettings()
+        self._dialer = Dialer(self.settings.connect_timeout)
+        self._lock = threading.RLock()
+        self._pools: OrderedDict[tuple[str, str, int], HTTPConnectionPool] = OrderedDict()
+        self._context: ssl.SSLContext | None = None
+        self._proxies: Proxies | None = None
+        self._may_proxy = bool(self.settings.proxies) or (
+            self.settings.trust_env and any(name.lower() in _PROXY_NAMES for name in os.environ)
+        )
+        if self.settings.verify is False:
+            # Chosen by the configuration; one warning per request would say nothing new.
+            warnings.simplefilter("ignore", urllib3.exceptions.InsecureRequestWarning)
+
+    @property
+    def abandoned_lookups(self) -> int:
+        """Name lookups whose thread was left behind since the start: cancelled or late."""
+        return self._dialer.abandoned
+
+    def open(self, attempt: Attempt, url: str, headers: Mapping[str, str], method: str = "GET") -> HTTPResponse:
+        """Send one request and return its response, body unread; redirects are not followed.
+
+        Blocks up to `connect_timeout` for a connection and `inactivity_timeout` for the headers. The attempt
+        stays bound to the connection until that goes back to its pool or `attempt.unbind` is called. A keep-
+        alive connection that the server closed meanwhile is replaced once. Raises ConnectError,
+        ProtocolError, Cancelled.
+        """
+        attempt.check()
+        try:
+            pool, attempt.target, attempt.where = self._route(url)
+            response = self._send(attempt, pool, headers, method)
+            if attempt.fileno() < 0:  # a SOCKS connection is not of our making
+                attempt.bind(response.fileno())
+            return response
+        except (urllib3.exceptions.HTTPError, http.client.HTTPException, OSError, ValueError) as error:
+            attempt.unbind()
+            told = translate(error, attempt, self.settings.inactivity_timeout)
+            raise told from None if told.__traceback__ else error
+
+    def close(self) -> None:
+        """Close the idle connections; those in use are closed by their attempts."""
+        with self._lock:
+            pools = list(self._pools.values())
+            self._pools.clear()
+            proxies, self._proxies = self._proxies, None
+        for pool in pools:
+            pool.close()
+        if proxies is not None:
+            proxies.close()
+
+    def _send(
+        self, attempt: Attempt, pool: HTTPConnectionPool, headers: Mapping[str, str], method: str
+    ) -> HTTPResponse:
+        limits = Timeout(connect=self.settings.connect_timeout, read=self.settings.inactivity_timeout)
+        sent = dict(headers)
+        if not any(name.lower() == "user-agent" for name in sent):
+            sent["User-Agent"] = self.settings.user_agent
+        attempt.fresh = attempt.plain = False
+        active.attempt, active.dialer = attempt, self._dialer
+        try:
+            while True:
+                try:
+                    response = pool.urlopen(
+                        method,
+                        attempt.target,
+                        headers=sent,
+                        timeout=limits,
+                        retries=False,
+                        redirect=False,
+                        assert_same_host=False,
+                        preload_content=False,
+                        decode_content=False,
+                    )
+                    return cast("HTTPResponse", response)
+                except (urllib3.exceptions.HTTPError, OSError) as error:
+                    attempt.unbind()
+                    stale = any(isinstance(cause, _GONE) for cause in causes(error))
+                    if not stale or attempt.fresh or attempt.cancelled or active.fresh_only:
+                        raise
+                    active.fresh_only = True
+        finally:
+            active.attempt, active.dialer, active.fresh_only = None, None, False
+
+    def _route(self, url: str) -> tuple[HTTPConnectionPool, str, str]:
+        """Pool, request target and host:port for `url`."""
+        parts = urllib.parse.urlsplit(url)
+        port = parts.port or _PORTS.get(parts.scheme)
+        if port is None or not parts.hostname:
+            raise ProtocolError("not an http or https URL with a host")
+        where = f"[{parts.hostname}]:{port}" if ":" in parts.hostname else f"{parts.hostname}:{port}"
+        target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        target = urllib.parse.quote(target, safe=_TARGET_SAFE)
+        pool = self._pool(parts.scheme, parts.hostname, port, where)
+        if pool.proxy is not None and parts.scheme == "http":
+            netloc = where.removesuffix(":80")
+            target = f"http://{netloc}{target}"
+        return pool, target, where
+
+    def _pool(self, scheme: str, host: str, port: int, where: str) -> HTTPConnectionPool:
+        key = (scheme, host, port)
+        with self._lock:
+            pool = self._pools.get(key)
+            if pool is not None:
+                self._pools.move_to_end(key)
+                return pool
+            size = self.settings.max_connections
+            if self._may_proxy:
+                pool = self._proxy_settings().pool(f"{scheme}://{where}/")
+            elif scheme == "https":
+                pool = SecurePool(host, port, maxsize=size, ssl_context=self._tls())
+            else:
+                pool = PlainPool(host, port, maxsize=size)
+            self._pools[key] = pool
+            if len(self._pools) > _ORIGINS:
+                # Not closed, for attempts may be using it: the last of them leaves it to its finalizer,
+                # which does.
+                self._pools.popitem(last=False)
+            return pool
+
+    def _proxy_settings(self) -> Proxies:
+        if self._proxies is None:
+            from kithara_actors.worker.proxies import Proxies
+
+            self._proxies = Proxies(
+                POOLS,
+                self._tls,
+                proxies=self.settings.proxies,
+                trust_env=self.settings.trust_env,
+                size=self.settings.max_connections,
+            )
+        return self._proxies
+
+    def _tls(self) -> ssl.SSLContext:
+        """One context for all connections: reading the CA bundle takes longer than a handshake."""
+        with self._lock:
+            if self._context is None:
+                self._context = _tls_context(self.settings)
+            return self._context
+
+
+def _tls_context(settings: TransportSettings) -> ssl.SSLContext:
+    verify = settings.verify
+    if verify is True:
+        names = _BUNDLE_NAMES if settings.trust_env else ()
+        verify = next(filter(None, map(os.environ.get, names)), None) or certifi.where()
+    context = create_urllib3_context(cert_reqs=ssl.CERT_REQUIRED if verify else ssl.CERT_NONE)
+    try:
+        if isinstance(verify, str):
+            is_folder = Path(verify).is_dir()
+            context.load_verify_locations(**{"capath" if is_folder else "cafile": verify})
+        if settings.cert is not None:
+            pair = (settings.cert,) if isinstance(settings.cert, str) else settings.cert
+            context.load_cert_chain(*pair)
+    except OSError as error:
+        text = f"the certificates of `verify` or `cert` cannot be read: {error}"
+        raise ConnectError(text, retryable=False) from error
+    return context
+
+
+def translate(error: BaseException, attempt: Attempt, limit: float) -> KitharaError:
+    """What `error` of urllib3, http.client, ssl or a socket is in the package's terms.
+
+    `limit` is how many seconds were waited. After a cancel every error is `Cancelled`: what the shutdown
+    made of the connection is of no interest.
+    """
+    if attempt.cancelled:
+        return Cancelled("the transfer was cancelled")
+    chain = list(causes(error))
+    where = attempt.where
+
+    def first(*kinds: type[BaseException]) -> Any:
+        return next((cause for cause in chain if isinstance(cause, kinds)), None)
+
+    if own := first(KitharaError):
+        return cast("KitharaError", own)
+    if bad := first(ssl.SSLCertVerificationError, CertificateError):
+        reason = getattr(bad, "verify_message", "") or "it names another host"
+        return ConnectError(f"the certificate of {where} is not accepted: {reason}", retryable=False)
+    if first(TimeoutError, urllib3.exceptions.TimeoutError):
+        return ConnectError(f"no answer from {where} within {limit:g} s")
+    if gone := first(ConnectionError):
+        return ConnectError(f"connection to {where} broke: {gone.strerror or 'closed by the server'}")
+    if bad := first(ssl.SSLError):
+        reason = bad.reason.replace("_", " ").lower() if bad.reason else "closed in the handshake"
+        return ConnectError(f"TLS with {where} failed: {reason}")
+    malformed = first(http.client.HTTPException, urllib3.exceptions.InvalidHeader, ValueError)
+    if malformed is not None and not _ended_early(malformed):
+        kind = type(malformed).__name__
+        return ProtocolError(f"malformed answer from {where}: {kind}" if where else "not a valid URL")
+    if system := first(OSError):
+        return ConnectError(f"connection to {where} failed: {system.strerror or system}")
+    return ConnectError(f"connection to {where} failed: {type(error).__name__}")
+
+
+def _ended_early(error: BaseException) -> bool:
+    # An invalid chunk length is an IncompleteRead to urllib3; a short body has no more to say than that.
+    return isinstance(error, http.client.IncompleteRead) and not isinstance(
+        error, urllib3.exceptions.InvalidChunkLength
+    )
+
+
+def causes(error: BaseException) -> Iterator[BaseException]:
+    """`error` and all that it wraps: urllib3 keeps causes in arguments and attributes as well."""
+    seen: set[int] = set()
+    waiting: list[object] = [error]
+    while waiting:
+        cause = waiting.pop(0)
+        if isinstance(cause, BaseException) and id(cause) not in seen:
+            seen.add(id(cause))
+            yield cause
+            waiting += (*cause.args, cause.__cause__, cause.__context__)
+            waiting.append(getattr(cause, "original_error", None))

@@ -1,0 +1,251 @@
+"""The media side of a worker: takes attempts, runs each on a thread of its own, reports how it ended."""
+
+from __future__ import annotations
+
+import os
+import queue
+import threading
+import traceback
+from dataclasses import dataclass
+
+from actors.memory.progress import ProgressBlock, WakeUp
+from actors.messages.codec import Codec
+from actors.worker.handler import Send
+from kithara_actors.errors import Cancelled, Failure, KitharaError
+from kithara_actors.logic.response import Accepted, Asked
+from kithara_actors.messages.worker import (
+    HEAD_CODEC,
+    WORKER_COMMANDS,
+    AttemptEnded,
+    AttemptHeaders,
+    CancelAttempt,
+    Head,
+    RunAttempt,
+    WorkerSettings,
+)
+from kithara_actors.values import Validator
+from kithara_actors.worker.attempt import Attempt
+from kithara_actors.worker.body import BodyBroken
+from kithara_actors.worker.fetcher import FirstByte, Order, run
+from kithara_actors.worker.http import Transport, TransportSettings
+from kithara_actors.worker.sink import Sink
+
+__all__ = ["FetchHandler", "make_handler"]
+
+RANGES_FLAG = 1
+_FIELD_LIMIT = 512
+_IDLE = 10.0
+"""Seconds after which a thread without work ends."""
+
+
+def make_handler(settings: bytes, send: Send) -> FetchHandler:
+    """What `Hello.handler` names: called once in each worker."""
+    given = Codec([WorkerSettings]).decode(settings)
+    assert isinstance(given, WorkerSettings)
+    transport = Transport(
+        TransportSettings(
+            connect_timeout=given.connect_timeout,
+            inactivity_timeout=given.inactivity_timeout,
+            verify=given.verify if given.ca_bundle is None else given.ca_bundle,
+            cert=given.certificate if given.key is None else (given.certificate or "", given.key),
+            proxies=None if given.proxies is None else dict(given.proxies),
+            max_connections=given.max_connections,
+        )
+    )
+    return FetchHandler(transport, send, allow_downgrade=given.allow_downgrade)
+
+
+@dataclass(slots=True)
+class _Job:
+    order: RunAttempt
+    attempt: Attempt
+    fds: list[int]
+
+
+class FetchHandler:
+    """Hands attempts to threads, which are kept while there is work. Called on the control thread only."""
+
+    def __init__(self, transport: Transport, send: Send, *, allow_downgrade: bool) -> None:
+        self._transport = transport
+        self._send = send
+        self._allow_downgrade = allow_downgrade
+        self._codec = Codec(WORKER_COMMANDS)
+        self._jobs: queue.SimpleQueue[_Job] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._running: dict[int, Attempt] = {}
+        self._idle = 0
+
+    def handle(self, frame: bytes, fds: list[int]) -> None:
+        """Start or cut an attempt. Does not block."""
+        command = self._codec.decode(frame)
+        match command:
+            case RunAttempt():
+                self._begin(_Job(command, Attempt(), fds))
+            case CancelAttempt(attempt):
+                with self._lock:
+                    running = self._running.get(attempt)
+                if running is not None:
+                    running.cancel()
+            case _:
+                raise TypeError(f"a worker does not handle {type(command).__name__}")
+
+    def busy(self) -> int:
+        return len(self._running)
+
+    def _begin(self, job: _Job) -> None:
+        with self._lock:
+            self._running[job.order.attempt] = job.attempt
+            need_thread = self._idle < self._jobs.qsize() + 1
+        self._jobs.put(job)
+        if need_thread:
+            try:
+                threading.Thread(target=self._work, name="fetch", daemon=True).start()
+            except RuntimeError:
+                if not self._idle and len(self._running) == 1:
+                    raise  # no thread at all: let the host see this worker end
+
+    def _work(self) -> None:
+        while True:
+            with self._lock:
+                self._idle += 1
+            try:
+                job = self._jobs.get(timeout=_IDLE)
+            except queue.Empty:
+                return
+            finally:
+                with self._lock:
+                    self._idle -= 1
+            try:
+                ended = self._run(job)
+            finally:
+                with self._lock:
+                    del self._running[job.order.attempt]
+            self._send(self._codec.encode(ended))
+
+    def _run(self, job: _Job) -> AttemptEnded:
+        order = job.order
+        data, block_fd, wake_fd = job.fds
+        wake = WakeUp(wake_fd)
+        block = ProgressBlock(block_fd)
+        try:
+            return _Transfer(self, order, job.attempt, data, block, wake).run()
+        finally:
+            block.close()
+            wake.close()
+            os.close(data)
+
+    def transfer(self, order: RunAttempt, attempt: Attempt, sink: Sink, job: _Transfer) -> tuple[int, int | None]:
+        """Run the HTTP attempt: where it ended, and the total if that is certain."""
+        spec = order.spec
+        end = run(
+            self._transport,
+            attempt,
+            Order(
+                spec.url,
+                spec.headers,
+                Asked(order.start, spec.end, spec.ranged, spec.total, spec.validator),
+            ),
+            sink,
+            job.answered,
+            self._allow_downgrade,
+        )
+        return end.end, end.total
+
+    def report(self, command: AttemptHeaders) -> None:
+        """Tell the host; blocks while it is slow to listen."""
+        self._send(self._codec.encode(command))
+
+
+class _Transfer:
+    """One attempt on its thread: the head and the progress words are written here."""
+
+    def __init__(
+        self,
+        handler: FetchHandler,
+        order: RunAttempt,
+        attempt: Attempt,
+        data: int,
+        block: ProgressBlock,
+        wake: WakeUp,
+    ) -> None:
+        self._handler = handler
+        self._order = order
+        self._attempt = attempt
+        self._block = block
+        self._wake = wake
+        spec = order.spec
+        self._sink = Sink(data, self._landed, spec.limit, stop=lambda: block.stop(spec.lane))
+        self._sink.landed = order.start
+
+    def run(self) -> AttemptEnded:
+        order = self._order
+        failure: Failure | None = None
+        total: int | None = None
+        complete = broke = cancelled = False
+        try:
+            end, total = self._handler.transfer(order, self._attempt, self._sink, self)
+            self._sink.landed = max(self._sink.landed, end)
+            complete = True
+            if total is not None and self._block.length is None and self._block.has_head:
+                self._block.write_length(total)
+                self._wake.signal()
+        except Cancelled:
+            cancelled = True
+        except KitharaError as error:
+            failure = error.failure
+            broke = isinstance(error, BodyBroken)
+        except Exception as error:  # noqa: BLE001 - whatever it is must reach the reader as a typed error
+            text = "".join(traceback.format_exception_only(error)).strip()
+            failure = Failure("InternalError", f"the worker failed: {text}")
+            traceback.print_exc()
+        finally:
+            self._sink.release()
+        return AttemptEnded(
+            order.spec.request,
+            order.attempt,
+            self._sink.landed,
+            complete,
+            total,
+            broke,
+            cancelled,
+            failure,
+        )
+
+    def answered(self, accepted: Accepted, first: FirstByte) -> None:
+        """The answer fits: say so in the block, before any byte, and to the host."""
+        spec = self._order.spec
+        validator = _bounded(accepted.validator)
+        content_type = accepted.content_type and accepted.content_type[:_FIELD_LIMIT]
+        if spec.validator is None:
+            # Nothing is pinned yet, so this is the one request that may say what the asset is.
+            head = HEAD_CODEC.encode(Head(validator, content_type))
+            self._block.write_head(accepted.total, RANGES_FLAG if accepted.partial else 0, head)
+            self._wake.signal()
+        self._handler.report(
+            AttemptHeaders(
+                spec.request,
+                self._order.attempt,
+                first.status,
+                accepted.partial,
+                accepted.end,
+                accepted.total,
+                validator,
+                content_type,
+                first.url[:8192],
+                first.seconds,
+            )
+        )
+
+    def _landed(self, end: int) -> None:
+        self._block.publish(self._order.spec.lane, self._order.spec.generation, end)
+        self._wake.signal()
+
+
+def _bounded(validator: Validator) -> Validator:
+    """A validator longer than the block's room is none: it could not be compared later."""
+    return Validator(
+        *(
+            None if field is not None and len(field) > _FIELD_LIMIT else field
+            for field in (validator.etag, validator.last_modified, validator.date)
+        )
+    )
