@@ -97,7 +97,8 @@ class Attempt:
 
     def fileno(self) -> int:
         """The duplicate of the connection's descriptor; -1 if the attempt has no connection."""
-        return -1 if self._handle is None else self._handle.fileno()
+        handle = self._handle
+        return -1 if handle is None else handle.fileno()
 
     def limit_reads(self, seconds: float) -> None:
         """Bound every single read of the body from now on."""

@@ -73,7 +73,7 @@ def store(
     ResourceChanged (shorter than `skip`), StorageFull, InternalError (the file), Cancelled.
     """
     end = None if expected is None else at + expected
-    sink.landed = at
+    sink.landed, sink.stopped = at, False
     framing = framing_of(response)
     try:
         attempt.limit_reads(inactivity)
@@ -81,7 +81,7 @@ def store(
         landed = _move(framing, attempt, sink, at, end, inactivity)
         if landed == end:
             _finish(framing, response.status == 206, attempt, inactivity)
-        elif landed == sink.goal(end):
+        elif sink.stopped:
             close(response, attempt)  # another writes the rest
             return landed
         elif end is not None and (response.status == 206 or response.length_remaining is not None):
@@ -136,6 +136,8 @@ def _move(framing: Framing, attempt: Attempt, sink: Sink, at: int, end: int | No
     while True:
         goal = sink.goal(end)
         if goal is not None and at >= goal:
+            # Noted here, once: by the next look the goal may have moved again.
+            sink.stopped = goal != end
             break
         # After the shutdown of a cancel the kernel still hands out what it had received.
         attempt.check()

@@ -130,6 +130,6 @@ def _receive(
     expected = None if end is None else max(end - start, 0)
     landed = store(response, attempt, sink, start, expected, skip, transport.settings.inactivity_timeout)
     total = accepted.total
-    if total is None and (end is None or landed < end) and sink.goal(end) == end:
+    if total is None and (end is None or landed < end) and not sink.stopped:
         total = landed
     return End(landed, True, total, reused)

@@ -125,9 +125,9 @@ class Transport:
         self, attempt: Attempt, pool: HTTPConnectionPool, headers: Mapping[str, str], method: str
     ) -> HTTPResponse:
         limits = Timeout(connect=self.settings.connect_timeout, read=self.settings.inactivity_timeout)
-        sent = dict(headers)
-        if not any(name.lower() == "user-agent" for name in sent):
-            sent["User-Agent"] = self.settings.user_agent
+        given = {name.lower() for name in headers}
+        own = {"User-Agent": self.settings.user_agent, "Accept": "*/*"}
+        sent = dict(headers) | {name: value for name, value in own.items() if name.lower() not in given}
         attempt.fresh = attempt.plain = False
         active.attempt, active.dialer = attempt, self._dialer
         try:

@@ -44,7 +44,7 @@ class Sink:
     that is never written past; StorageFull is raised for the first byte beyond.
     """
 
-    __slots__ = ("_pipe", "_stop", "fd", "landed", "limit", "publish", "splices")
+    __slots__ = ("_pipe", "_stop", "fd", "landed", "limit", "publish", "splices", "stopped")
 
     def __init__(
         self,
@@ -60,6 +60,8 @@ class Sink:
         self.splices = True
         """Turned off when the file or the socket proves unable."""
         self._pipe: _Pipe | None = None
+        self.stopped = False
+        """The body was left where `stop` said, before its end."""
         self.landed = 0
         """Where the last completed write ended."""
 

@@ -318,9 +318,7 @@ def test_a_full_body_is_skipped_up_to_the_offset(desk: Desk, origin: Origin, way
 
 
 @pytest.mark.parametrize(("size", "kept"), [(2_000, True), (4 * MIB, False)])
-def test_a_bounded_range_of_a_full_body_ends_there(
-    desk: Desk, origin: Origin, way: str, size: int, kept: bool
-) -> None:
+def test_a_bounded_range_of_a_full_body_ends_there(desk: Desk, origin: Origin, way: str, size: int, kept: bool) -> None:
     url = origin.add("/a", Resource(size=size, ranges=False))
     got = desk.get(url, Asked(100, 900))
     assert got.run() == End(900, True, size, False)
@@ -336,9 +334,7 @@ def test_a_full_body_can_be_wanted_whole(desk: Desk, origin: Origin) -> None:
 
 
 @pytest.mark.parametrize("shape", ["chunked", "close"])
-def test_a_full_body_without_length_may_end_before_the_bound(
-    desk: Desk, origin: Origin, way: str, shape: str
-) -> None:
+def test_a_full_body_without_length_may_end_before_the_bound(desk: Desk, origin: Origin, way: str, shape: str) -> None:
     resource = Resource(size=5000, ranges=False, chunked=shape == "chunked", length=False)
     assert desk.get(origin.add("/a", resource), Asked(0, 9000)).run() == End(5000, True, 5000, False)
 
@@ -347,6 +343,26 @@ def test_a_full_body_that_ends_before_the_offset_is_another_one(desk: Desk, orig
     url = origin.add("/a", Resource(size=500, ranges=False, length=False))
     with pytest.raises(ResourceChanged):
         desk.get(url, Asked(1000, None)).run()
+
+
+@pytest.mark.parametrize("shape", ["length", "chunked", "close"])
+def test_a_body_is_left_where_another_takes_over(desk: Desk, origin: Origin, way: str, shape: str) -> None:
+    resource = Resource(size=2 * MIB, chunked=shape == "chunked", length=shape == "length")
+    got = desk.get(origin.add("/a", resource), Asked(0, None, ranged=False))
+    asked_at_the_stop = []
+
+    def stop() -> int | None:
+        """Gone at the second look there: what was decided once must not be decided again."""
+        if got.sink.landed < 1_500_000:
+            return 1_500_000
+        asked_at_the_stop.append(True)
+        return 1_500_000 if len(asked_at_the_stop) == 1 else None
+
+    got.sink = Sink(got.fd, got.publish, stop=stop)
+    end = got.run()
+    assert end.end == got.size == 1_500_000
+    assert end.total == (2 * MIB if shape == "length" else None)
+    assert got.bytes(0, 1_500_000) == body(0, 0, 1_500_000)
 
 
 def test_head_stores_nothing(desk: Desk, origin: Origin) -> None:
@@ -396,11 +412,12 @@ def test_chunks_may_be_cut_anywhere(desk: Desk, way: str, cuts: int) -> None:
 
 @pytest.mark.parametrize("shape", ["length", "chunked"])
 @pytest.mark.parametrize("fault", ["cut_after", "reset_after"])
-def test_a_short_body_is_told_from_a_whole_one(
-    desk: Desk, origin: Origin, way: str, shape: str, fault: str
-) -> None:
-    faults = [Fault(chunked=shape == "chunked", **{fault: 1_200_000})]
-    got = desk.get(origin.add("/a", Resource(size=2 * MIB, script=list(faults))))
+def test_a_short_body_is_told_from_a_whole_one(desk: Desk, origin: Origin, way: str, shape: str, fault: str) -> None:
+    chunked, there = shape == "chunked", 1_200_000
+    broken = (
+        Fault(chunked=chunked, cut_after=there) if fault == "cut_after" else Fault(chunked=chunked, reset_after=there)
+    )
+    got = desk.get(origin.add("/a", Resource(size=2 * MIB, script=[broken])))
     with pytest.raises(BodyBroken) as caught:
         got.run()
     if fault == "cut_after":
@@ -447,9 +464,7 @@ def test_a_full_disk_is_storage_full(desk: Desk, origin: Origin, way: str, size:
     assert got.published == []
 
 
-def test_a_write_that_stops_half_way_publishes_the_half(
-    desk: Desk, origin: Origin, way: str, tmp_path: Path
-) -> None:
+def test_a_write_that_stops_half_way_publishes_the_half(desk: Desk, origin: Origin, way: str, tmp_path: Path) -> None:
     got = desk.get(origin.add("/a", Resource(size=2 * MIB)))
     file = os.open(tmp_path / "file", os.O_RDWR | os.O_CREAT)
     got.sink.fd = file
@@ -624,9 +639,7 @@ def answers_of(monkeypatch: pytest.MonkeyPatch, look_up: Callable[[], Any]) -> N
 
 
 @pytest.mark.parametrize(("code", "retryable"), [(socket.EAI_NONAME, False), (socket.EAI_AGAIN, True)])
-def test_a_host_without_address(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch, code: int, retryable: bool
-) -> None:
+def test_a_host_without_address(desk: Desk, monkeypatch: pytest.MonkeyPatch, code: int, retryable: bool) -> None:
     def fail() -> Any:
         raise socket.gaierror(code, "no such thing")
 
