@@ -72,6 +72,7 @@ class Cell(pykka.ThreadingActor):
         self.thread: threading.Thread | None = None
         self.started = threading.Event()
         self.start_error: BaseException | None = None
+        self._stoppers: list[pykka.Future[Any] | None] = []
 
     @classmethod
     def launch(cls, name: str, make: Callable[[], Behaviour], codec: Codec, hooks: CellHooks) -> Cell:
@@ -90,10 +91,20 @@ class Cell(pykka.ThreadingActor):
         try:
             self.thread.start()
         except BaseException:
-            # The ref is registered already; without a thread it would look alive for ever.
+            # The ref is registered already; without a thread it would look alive for ever. The hooks hear nothing:
+            # the caller gets the error, and may hold locks that they take.
+            self._end()
+            self._close_mailbox()
+            self._answer_stoppers()
+            raise
+
+    def _actor_loop(self) -> None:
+        try:
+            self._actor_loop_setup()
+            self._actor_loop_running()
+        finally:
             self._end()
             self._actor_loop_teardown()
-            raise
 
     def _actor_loop_setup(self) -> None:
         try:
@@ -114,15 +125,24 @@ class Cell(pykka.ThreadingActor):
                 _answer(envelope.reply_to, None)
                 self._end()
             except BaseException as error:  # noqa: BLE001 - SystemExit in a handler must not end the host
-                _refuse(envelope.reply_to, error)
-                if envelope.reply_to is None or not isinstance(error, Exception):
-                    self._crash(error)
+                if isinstance(error, Exception):
+                    _refuse(envelope.reply_to, error)
+                    if envelope.reply_to is not None:
+                        continue
+                else:
+                    # As it is, it would end whoever asked.
+                    _refuse(envelope.reply_to, _dead(f"{self._name} was ended by {type(error).__name__}", error))
+                self._crash(error)
 
     def _deliver(self, envelope: Any) -> None:
         message = envelope.message
         if type(message) is not bytes:
             # Pykka's own stop message, or a proxy call on the cell.
-            _answer(envelope.reply_to, self._handle_receive(message))
+            value = self._handle_receive(message)
+            if self.actor_stopped.is_set():
+                self._stoppers.append(envelope.reply_to)
+            else:
+                _answer(envelope.reply_to, value)
             return
         try:
             command = self._codec.decode(message)
@@ -135,13 +155,25 @@ class Cell(pykka.ThreadingActor):
         _answer(envelope.reply_to, None if answer is None else self._codec.encode(answer))
 
     def _actor_loop_teardown(self) -> None:
+        self._close_mailbox()
+        self._stop_behaviour()
+        try:
+            self._hooks.ended(self._name)
+        except BaseException:
+            logger.exception("%s: the end hook failed", self._name)
+        self._answer_stoppers()
+
+    def _answer_stoppers(self) -> None:
+        """Whoever asked for the stop goes on only now, when nothing of this actor's runs any more."""
+        for stopper in self._stoppers:
+            _answer(stopper, None)
+
+    def _close_mailbox(self) -> None:
         for envelope in self.actor_inbox.close():  # type: ignore[attr-defined]
             if type(envelope.message) is bytes:
-                _refuse(envelope.reply_to, pykka.ActorDeadError(f"{self._name} has stopped"))
+                _refuse(envelope.reply_to, _dead(f"{self._name} has stopped"))
             else:
-                _answer(envelope.reply_to, None)
-        self._stop_behaviour()
-        self._hooks.ended(self._name)
+                self._stoppers.append(envelope.reply_to)
 
     def _stop(self) -> None:
         """Pykka's stop message arrived: end after it. `on_stop` runs once, in teardown."""
@@ -166,13 +198,19 @@ class Cell(pykka.ThreadingActor):
         logger.error("%s crashed\n%s", self._name, text)
         try:
             self._hooks.crashed(self._name, error, text)
-        except Exception:
+        except BaseException:
             logger.exception("%s: the crash hook failed", self._name)
 
 
 def _answer(reply_to: pykka.Future[Any] | None, value: Any) -> None:
     if reply_to is not None:
         reply_to.set(value)
+
+
+def _dead(text: str, cause: BaseException | None = None) -> pykka.ActorDeadError:
+    error = pykka.ActorDeadError(text)
+    error.__cause__ = cause
+    return error
 
 
 def _refuse(reply_to: pykka.Future[Any] | None, error: BaseException) -> None:

@@ -67,5 +67,5 @@ class Timers:
                 _, _, call = heapq.heappop(heap)
                 try:
                     call()
-                except Exception:
+                except BaseException:  # a SystemExit would end the thread without a word
                     logger.exception("a timer's call failed")

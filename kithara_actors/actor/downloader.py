@@ -14,7 +14,6 @@ from actors.messages.codec import Codec
 from actors.messages.command import Command
 from kithara_actors.actor.publisher import Publisher
 from kithara_actors.assets.content import ContentTable
-from kithara_actors.errors import Failure
 from kithara_actors.logic import fetch
 from kithara_actors.logic.routing import least_loaded
 from kithara_actors.messages.commands import (
@@ -97,11 +96,11 @@ class Downloader(Behaviour):
 
     def handle(self, command: Command) -> Command | None:
         match command:
-            case Admitted(spec, queued):
-                if self._book.state(spec.request) is None:
+            case Admitted(spec, queued, again):
+                if not again:
                     self._started_at[spec.request] = self._clock()
                     self._publisher.publish(RequestStarted(spec.request, queued), Scope(spec.asset))
-                self._do(fetch.Start(spec))
+                self._do(fetch.Start(spec, again))
             case AttemptHeaders():
                 self._answered(command)
             case AttemptEnded():
@@ -208,9 +207,9 @@ class Downloader(Behaviour):
         frame = self._codec.encode(RunAttempt(run.attempt, run.start, run.spec))
         with self._contents.hold(run.spec.content) as content:
             if content is None:
-                # Its source has let go of it meanwhile and takes no interest in the end.
-                gone = Failure("Cancelled", "the content is gone")
-                self._do(fetch.Ended(run.spec.request, run.attempt, run.start, complete=False, failure=gone))
+                # Its source has let go of it, and its cancel is on the way.
+                self._do(fetch.Cancel(run.spec.request, CancelReason.EPOCH_CANCEL))
+                self._do(fetch.Ended(run.spec.request, run.attempt, run.start, complete=False, cancelled=True))
                 return
             sent = self._pool.send(worker, frame, (content.fd, content.block.fd, content.wake.fd))
         if sent:

@@ -6,9 +6,10 @@ from typing import Protocol
 
 from actors.actor.cell import Behaviour
 from actors.clock import Clock, wall
+from actors.errors import CodecError
 from actors.messages.command import Command
 from kithara_actors.messages.commands import AddSubscriber, Publish, RemoveSubscriber
-from kithara_actors.messages.events import EVENT_CODEC, Envelope, Scope
+from kithara_actors.messages.events import EVENT_CODEC, DeadLetter, Envelope, Scope
 
 __all__ = ["EventBus", "Subscriber", "SubscriberTable"]
 
@@ -61,7 +62,11 @@ class EventBus(Behaviour):
         self._seq += 1
         self._last = max(self._last, self._clock())
         scope = Scope(command.asset or None, command.stream or None)
-        envelope = Envelope(EVENT_CODEC.decode(command.event), scope, self._seq, self._last)
+        try:
+            event = EVENT_CODEC.decode(command.event)
+        except CodecError as error:
+            event, scope = DeadLetter("event_bus", str(error)), Scope()
+        envelope = Envelope(event, scope, self._seq, self._last)
         for subscription in self._active.values():
             if subscription.wants(scope):
                 subscription.add(envelope)

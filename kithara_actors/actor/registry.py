@@ -66,7 +66,6 @@ class Registry(Behaviour):
             case Requeue(request):
                 self._admit(self._slots.requeue(request))
             case Released(request):
-                self._accepted_at.pop(request, None)
                 self._admit(self._slots.finish(request))
             case PeerGone(peer):
                 self._slots.forget_peer(peer)
@@ -80,6 +79,8 @@ class Registry(Behaviour):
         return None
 
     def _accept(self, spec: FetchSpec) -> None:
+        if self._slots.state(spec.request) is not None:
+            return  # announced again
         highest = max(spec.kind.priority, self._slots.priority(spec.peer))
         self._publisher.publish(
             RequestEnqueued(spec.request, redact(spec.url), "GET", highest, spec.start, spec.end), Scope(spec.asset)
@@ -93,9 +94,10 @@ class Registry(Behaviour):
     def _admit(self, started: list[FetchSpec]) -> None:
         downloader = self._find("downloader")
         for spec in started:
-            queued = self._clock() - self._accepted_at.get(spec.request, self._clock())
+            accepted = self._accepted_at.pop(spec.request, None)
+            queued = 0.0 if accepted is None else self._clock() - accepted
             if downloader is not None:
-                downloader.tell(Admitted(spec, queued))
+                downloader.tell(Admitted(spec, queued, again=accepted is None))
 
     def _cancel(self, request: RequestId, reason: CancelReason) -> None:
         spec = self._slots.spec(request)

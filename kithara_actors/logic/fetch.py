@@ -51,9 +51,10 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """The request has a slot: for the first time, or again after a back-off."""
+    """The request has a slot: for the first time, or `again` after a back-off."""
 
     spec: FetchSpec
+    again: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,12 +194,12 @@ class FetchBook:
     def handle(self, event: Event, draw: float) -> list[Action]:
         """What follows from `event`; `draw` in [0, 1] feeds the jitter. An event of an older attempt does nothing."""
         match event:
-            case Start(spec):
-                return self._start(spec)
+            case Start(spec, again):
+                return self._start(spec, again=again)
             case Answered(request, attempt, total, validator):
                 life = self._current(request, attempt)
                 if life is not None:
-                    life.spec = replace(life.spec, total=total, validator=validator)
+                    life.spec = _pinned(life.spec, total, validator)
                 return []
             case Ended(request, attempt):
                 life = self._current(request, attempt)
@@ -229,8 +230,11 @@ class FetchBook:
             return None
         return life
 
-    def _start(self, spec: FetchSpec) -> list[Action]:
+    def _start(self, spec: FetchSpec, *, again: bool) -> list[Action]:
         life = self._lives.get(spec.request)
+        if life is None and again:
+            # It was cancelled while its slot was on the way.
+            return []
         if life is None:
             life = _Life(spec, State.RUNNING, 0, spec.start, spec.start)
             self._lives[spec.request] = life
@@ -247,14 +251,17 @@ class FetchBook:
 
     def _ended(self, life: _Life, event: Ended, draw: float) -> list[Action]:
         life.landed = max(life.landed, event.end)
+        life.losses = 0
         if event.complete:
             return [self._end(life, total=event.total)]
+        if _all_landed(life) and (event.failure is None or event.failure.retryable):
+            return [self._end(life, total=life.spec.total)]
         if life.reason is not None:
             return [self._end(life, reason=life.reason)]
         failure = event.failure
         if failure is None:
             failure = Failure("InternalError", "an attempt ended with neither a result nor an error")
-        if life.landed - life.mark >= self._policy.renew_after:
+        if self._policy.renews(life.landed - life.mark):
             life.mark = life.landed
             life.tries = 0
         life.tries += 1
@@ -273,9 +280,10 @@ class FetchBook:
         return failure.kind == "StatusError" and failure.status in (401, 403) and life.landed > life.spec.start
 
     def _lost(self, life: _Life, landed: int) -> list[Action]:
-        life.losses = 0 if landed - life.landed >= self._policy.renew_after else life.losses
+        life.losses = 1 if self._policy.renews(landed - life.landed) else life.losses + 1
         life.landed = max(life.landed, landed)
-        life.losses += 1
+        if _all_landed(life):
+            return [self._end(life, total=life.spec.total)]
         if life.reason is not None:
             return [self._end(life, reason=life.reason)]
         if life.losses >= _LOSSES:
@@ -309,3 +317,17 @@ class FetchBook:
     ) -> End:
         del self._lives[life.spec.request]
         return End(life.spec, life.landed, total, failure, gave_up, reason, life.retries + 1)
+
+
+def _all_landed(life: _Life) -> bool:
+    """Whether only the report of it is missing: there is nothing left that another attempt could ask for."""
+    goal = life.spec.total if life.spec.end is None else life.spec.end
+    return goal is not None and life.landed >= goal
+
+
+def _pinned(spec: FetchSpec, total: int | None, validator: Validator) -> FetchSpec:
+    """The spec with what an answer said; what an earlier one said stays, for an answer to a range may leave it out."""
+    known = spec.validator
+    if known is not None and (known.etag is not None or known.last_modified is not None):
+        validator = known
+    return replace(spec, total=spec.total if total is None else total, validator=validator)

@@ -2,19 +2,24 @@
 
 Four slots, peer priority first, then the command's: High/High, High/Low, Low/High, Low/Low. Within a slot peers
 take turns; within a peer, first in, first out. A request that comes back (after a back-off) goes to the head of its
-peer's queue. Fill holds at most a share of each host and starts only when nothing else could.
+peer's queue. Fill is Low/Low whatever its peer is, and holds at most a share of each host. What a limit stops is
+passed over: no slot stays free while any queued request may have it.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import NamedTuple
 
+from kithara_actors.logic.turns import Turns
 from kithara_actors.messages.records import FetchSpec
 from kithara_actors.values import FetchKind, Priority, RequestId
 
 __all__ = ["SlotMap", "SlotState"]
+
+
+_CLASSES = (Priority.HIGH, Priority.LOW)
 
 
 class SlotState(StrEnum):
@@ -32,7 +37,16 @@ class _Entry:
     started: bool = False
 
 
-_Slot = OrderedDict[str, deque[RequestId]]
+class _Gate(NamedTuple):
+    """What the limits count: a host, and of it the fill."""
+
+    origin: str
+    fill: bool
+
+
+_Slot = tuple[Priority, Priority]
+"""Of the peer, then of the command."""
+_SLOTS: tuple[_Slot, ...] = tuple((peer, command) for peer in _CLASSES for command in _CLASSES)
 
 
 @dataclass(slots=True)
@@ -47,14 +61,9 @@ class SlotMap:
     max_per_host: int
     fill_per_host: int = 4
     _entries: dict[RequestId, _Entry] = field(default_factory=dict)
-    _peers: dict[str, Priority] = field(default_factory=dict)
-    _slots: dict[tuple[Priority, Priority], _Slot] = field(
-        default_factory=lambda: {
-            (peer, command): OrderedDict()
-            for peer in (Priority.HIGH, Priority.LOW)
-            for command in (Priority.HIGH, Priority.LOW)
-        }
-    )
+    _priorities: dict[str, Priority] = field(default_factory=dict)
+    _by_peer: dict[str, set[RequestId]] = field(default_factory=dict)
+    _slots: dict[_Slot, Turns[_Gate]] = field(default_factory=lambda: {slot: Turns() for slot in _SLOTS})
     _running: int = 0
     _per_host: dict[str, int] = field(default_factory=dict)
     _fill_per_host: dict[str, int] = field(default_factory=dict)
@@ -64,6 +73,7 @@ class SlotMap:
         if spec.request in self._entries:
             raise ValueError(f"request {spec.request} was submitted before")
         self._entries[spec.request] = _Entry(spec, SlotState.QUEUED)
+        self._by_peer.setdefault(spec.peer, set()).add(spec.request)
         self._enqueue(spec, head=False)
         return self._admit()
 
@@ -90,28 +100,29 @@ class SlotMap:
         entry = self._entries.pop(request, None)
         if entry is None:
             return []
+        spec = entry.spec
+        mine = self._by_peer[spec.peer]
+        mine.remove(request)
+        if not mine:
+            del self._by_peer[spec.peer]
         if entry.state is SlotState.RUNNING:
             self._free(entry)
         elif entry.state is SlotState.QUEUED:
-            self._dequeue(entry.spec)
+            self._slots[self._slot(spec)].remove(request, spec.peer, _gate(spec))
         return self._admit()
 
     def prioritize(self, peer: str, priority: Priority) -> tuple[tuple[RequestId, ...], list[FetchSpec]]:
         """Move a peer to another class: the requests it has, in the order of their ids, and what to start."""
-        before = self._peers.get(peer, Priority.LOW)
-        if before is priority:
+        if self.priority(peer) is priority:
             return (), []
-        self._peers[peer] = priority
-        for command in (Priority.HIGH, Priority.LOW):
-            moved = self._slots[before, command].pop(peer, None)
-            if moved is not None:
-                self._slots[priority, command][peer] = moved
-        mine = tuple(sorted(request for request, entry in self._entries.items() if entry.spec.peer == peer))
-        return mine, self._admit()
+        self._move(peer, priority)
+        self._priorities[peer] = priority
+        return tuple(sorted(self._by_peer.get(peer, ()))), self._admit()
 
     def forget_peer(self, peer: str) -> None:
-        """A peer with no request left is gone."""
-        self._peers.pop(peer, None)
+        """A peer that has ended; what it may still have is from now on of the class of one never heard of."""
+        self._move(peer, Priority.LOW)
+        self._priorities.pop(peer, None)
 
     def state(self, request: RequestId) -> SlotState | None:
         """None for a request that is unknown or has ended."""
@@ -128,7 +139,7 @@ class SlotMap:
         return None if entry is None else entry.spec
 
     def priority(self, peer: str) -> Priority:
-        return self._peers.get(peer, Priority.LOW)
+        return self._priorities.get(peer, Priority.LOW)
 
     def waiting(self) -> list[RequestId]:
         """Requests that were never started, in the order of their ids."""
@@ -142,73 +153,63 @@ class SlotMap:
         return self._per_host.get(origin, 0)
 
     @property
-    def queued(self) -> dict[tuple[Priority, Priority], int]:
+    def queued(self) -> dict[_Slot, int]:
         """Queue lengths by (peer priority, command priority)."""
-        return {key: sum(map(len, slot.values())) for key, slot in self._slots.items()}
+        return {slot: len(turns) for slot, turns in self._slots.items()}
+
+    def _move(self, peer: str, priority: Priority) -> None:
+        before = self.priority(peer)
+        if before is not priority:
+            for command in _CLASSES:
+                self._slots[before, command].move(peer, self._slots[priority, command], lambda gate: not gate.fill)
 
     def _slot(self, spec: FetchSpec) -> _Slot:
-        return self._slots[self.priority(spec.peer), spec.kind.priority]
+        if spec.kind is FetchKind.FILL:
+            return Priority.LOW, Priority.LOW
+        return self.priority(spec.peer), spec.kind.priority
 
     def _enqueue(self, spec: FetchSpec, *, head: bool) -> None:
-        queue = self._slot(spec).setdefault(spec.peer, deque())
-        if head:
-            queue.appendleft(spec.request)
-            self._slot(spec).move_to_end(spec.peer, last=False)
-        else:
-            queue.append(spec.request)
-
-    def _dequeue(self, spec: FetchSpec) -> None:
-        slot = self._slot(spec)
-        queue = slot[spec.peer]
-        queue.remove(spec.request)
-        if not queue:
-            del slot[spec.peer]
+        self._slots[self._slot(spec)].add(spec.request, spec.peer, _gate(spec), head=head)
 
     def _admit(self) -> list[FetchSpec]:
         started: list[FetchSpec] = []
-        while self._running < self.max_concurrent:
-            spec = self._next()
-            if spec is None:
-                break
-            self._start(spec)
-            started.append(spec)
+        for turns in self._slots.values():
+            while self._running < self.max_concurrent:
+                request = turns.take(self._allowed)
+                if request is None:
+                    break
+                entry = self._entries[request]
+                self._start(entry)
+                started.append(entry.spec)
         return started
 
-    def _next(self) -> FetchSpec | None:
-        """The first request that both limits allow; it is taken from its queue."""
-        for slot in self._slots.values():
-            for peer, queue in slot.items():
-                # A peer's queue is one asset's requests and so one host's: its head speaks for all of it.
-                spec = self._entries[queue[0]].spec
-                if not self._allowed(spec):
-                    continue
-                queue.popleft()
-                if queue:
-                    slot.move_to_end(peer)
-                else:
-                    del slot[peer]
-                return spec
-        return None
-
-    def _allowed(self, spec: FetchSpec) -> bool:
-        if self._per_host.get(spec.origin, 0) >= self.max_per_host:
+    def _allowed(self, gate: _Gate) -> bool:
+        if self._per_host.get(gate.origin, 0) >= self.max_per_host:
             return False
-        return spec.kind is not FetchKind.FILL or self._fill_per_host.get(spec.origin, 0) < self.fill_per_host
+        return not gate.fill or self._fill_per_host.get(gate.origin, 0) < self.fill_per_host
 
-    def _start(self, spec: FetchSpec) -> None:
-        entry = self._entries[spec.request]
+    def _start(self, entry: _Entry) -> None:
         entry.state = SlotState.RUNNING
         entry.started = True
+        gate = _gate(entry.spec)
         self._running += 1
-        self._per_host[spec.origin] = self._per_host.get(spec.origin, 0) + 1
-        if spec.kind is FetchKind.FILL:
-            self._fill_per_host[spec.origin] = self._fill_per_host.get(spec.origin, 0) + 1
+        self._per_host[gate.origin] = self._per_host.get(gate.origin, 0) + 1
+        if gate.fill:
+            self._fill_per_host[gate.origin] = self._fill_per_host.get(gate.origin, 0) + 1
 
     def _free(self, entry: _Entry) -> None:
+        gate = _gate(entry.spec)
         self._running -= 1
-        _lower(self._per_host, entry.spec.origin)
-        if entry.spec.kind is FetchKind.FILL:
-            _lower(self._fill_per_host, entry.spec.origin)
+        _lower(self._per_host, gate.origin)
+        if gate.fill:
+            _lower(self._fill_per_host, gate.origin)
+        for turns in self._slots.values():
+            turns.opened(_Gate(gate.origin, fill=False))
+            turns.opened(_Gate(gate.origin, fill=True))
+
+
+def _gate(spec: FetchSpec) -> _Gate:
+    return _Gate(spec.origin, spec.kind is FetchKind.FILL)
 
 
 def _lower(counts: dict[str, int], key: str) -> None:

@@ -17,6 +17,8 @@ from typing import Final
 
 from kithara_actors.testing.origin_body import Resource
 
+__all__ = ["LOGIN_PAGE", "Answer", "Ending", "Fault", "Request", "parse_range", "parse_request", "plan"]
+
 LOGIN_PAGE: Final = b"<!doctype html>\n<title>Log in</title>\n<form method=post><input name=user></form>\n"
 """The body of a `Fault` with `html`."""
 

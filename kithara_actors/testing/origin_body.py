@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from kithara_actors.testing.faults import Fault
 
+__all__ = ["AUTO", "PERIOD", "VIEW", "Resource", "body"]
+
 PERIOD: Final = 1_048_573
 """Bytes after which a body repeats: a prime, so that no usual block or segment size divides it."""
 

@@ -21,6 +21,8 @@ from typing import Any, Final
 from kithara_actors.testing.faults import Answer, Ending, Fault, Request, parse_request, plan
 from kithara_actors.testing.origin_body import VIEW, Resource
 
+__all__ = ["Connection", "Gone", "Log", "Seen", "Stopped", "Wire"]
+
 _HEADER_LIMIT: Final = 64 * 1024
 _PIECE_SECONDS: Final = 0.02
 _GONE: Final = select.POLLRDHUP | select.POLLHUP | select.POLLERR | select.POLLNVAL

@@ -799,13 +799,18 @@ def test_the_silent_address_of_a_closed_origin():
         origin.silent_address()
 
 
-def test_an_origin_on_ipv6():
+def loopback_hosts() -> list[str]:
     try:
         socket.create_server(("::1", 0), family=socket.AF_INET6).close()
     except OSError:
-        pytest.skip("no IPv6 loopback here")
-    with Origin("::1") as origin:
+        return ["127.0.0.1"]
+    return ["127.0.0.1", "::1"]
+
+
+@pytest.mark.parametrize("host", loopback_hosts())
+def test_an_origin_on_each_loopback_address(host):
+    with Origin(host) as origin:
         url = origin.add("/a", Resource(size=10))
-        assert url.startswith("http://[::1]:")
+        assert url.startswith("http://[::1]:" if ":" in host else "http://127.0.0.1:")
         with urllib3.PoolManager(retries=False) as pool:
             assert pool.request("GET", url).data == body(0, 0, 10)

@@ -1,0 +1,83 @@
+"""What the tests of the media actors share: requests, a publisher that keeps events, a pool that keeps frames."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from actors.messages.codec import Codec
+from actors.testing.step import Probe
+from kithara_actors.actor.publisher import Publisher
+from kithara_actors.messages.commands import COMMANDS, Publish
+from kithara_actors.messages.events import EVENT_CODEC, Event, Scope
+from kithara_actors.messages.records import FetchSpec
+from kithara_actors.values import ContentId, FetchKind, RequestId
+
+__all__ = ["CODEC", "FakePool", "Published", "request_spec"]
+
+CODEC = Codec(COMMANDS)
+
+
+def request_spec(request: int = 1, **changes: Any) -> FetchSpec:
+    """A demand fetch of `source-1` from byte 1000 on."""
+    fields: dict[str, Any] = {
+        "request": RequestId(request),
+        "asset": 1,
+        "peer": "source-1",
+        "kind": FetchKind.DEMAND,
+        "url": "http://one/file?token=secret",
+        "origin": "http://one:80",
+        "headers": (),
+        "content": ContentId(1),
+        "lane": 0,
+        "generation": 1,
+        "start": 1000,
+        "end": None,
+        "ranged": True,
+        "total": None,
+        "validator": None,
+        "limit": None,
+    }
+    return FetchSpec(**{**fields, **changes})
+
+
+class Published(Publisher):
+    """Keeps what was published, after a round trip, with its scope."""
+
+    def __init__(self) -> None:
+        self._probe = Probe("event_bus", CODEC)
+        super().__init__(self._probe, lambda: True)
+
+    def take(self) -> list[Event]:
+        """The events since the last call."""
+        return [event for event, _ in self.take_with_scopes()]
+
+    def take_with_scopes(self) -> list[tuple[Event, Scope]]:
+        taken = []
+        for command in self._probe.take():
+            assert isinstance(command, Publish)
+            scope = Scope(command.asset or None, command.stream or None)
+            taken.append((EVENT_CODEC.decode(command.event), scope))
+        return taken
+
+
+class FakePool:
+    """Takes frames for the workers in `up`; refuses the others."""
+
+    def __init__(self, codec: Codec) -> None:
+        self._codec = codec
+        self.up: set[int] = set()
+        self.sent: list[tuple[int, Any]] = []
+        self.descriptors: list[tuple[int, ...]] = []
+
+    def send(self, worker: int, frame: bytes, fds: Sequence[int] = ()) -> bool:
+        if worker not in self.up:
+            return False
+        self.sent.append((worker, self._codec.decode(frame)))
+        self.descriptors.append(tuple(fds))
+        return True
+
+    def take(self) -> list[tuple[int, Any]]:
+        """Worker and command of each frame since the last call."""
+        taken, self.sent = self.sent, []
+        return taken
