@@ -6,12 +6,14 @@ the parent's pid); here are the other two: the end of the channel and a pidfd of
 
 from __future__ import annotations
 
+import array
 import importlib
 import os
 import select
 import socket
 import sys
 import traceback
+from functools import partial
 from typing import NoReturn, cast
 
 from actors.clock import monotonic
@@ -23,6 +25,7 @@ __all__ = ["main"]
 
 _CONTROL_TAGS = frozenset(command.TAG for command in CONTROL)
 _FDS_PER_FRAME = 8
+_ROOM_FOR_FDS = socket.CMSG_LEN(_FDS_PER_FRAME * array.array("i").itemsize)
 _FAILED = 70  # EX_SOFTWARE of sysexits.h
 
 
@@ -43,12 +46,13 @@ def main(channel: socket.socket, parent: int) -> NoReturn:
 
 def _serve(channel: socket.socket, parent: int) -> None:
     codec = Codec(CONTROL)
-    hello = codec.decode(channel.recv(FRAME_LIMIT))
+    first = channel.recv(FRAME_LIMIT)
+    hello = codec.decode(first) if first else None
     if not isinstance(hello, Hello):
         return
     module, _, name = hello.handler.partition(":")
     factory = cast("Factory", getattr(importlib.import_module(module), name))
-    handler = factory(hello.settings, channel.sendall)
+    handler = factory(hello.settings, partial(_send, channel))
     channel.sendall(codec.encode(Ready(hello.token, os.getpid())))
 
     host = os.pidfd_open(parent)
@@ -68,15 +72,28 @@ def _serve(channel: socket.socket, parent: int) -> None:
             return
 
 
+def _send(channel: socket.socket, frame: bytes) -> None:
+    """For the handler's threads, which have no use for the news that the host is gone: then this process goes too."""
+    try:
+        channel.sendall(frame)
+    except (BrokenPipeError, ConnectionResetError):
+        os._exit(0)
+
+
 def _take(channel: socket.socket, codec: Codec, handler: Handler) -> bool:
     """Handle every frame that is there; False when the host has said stop or closed the channel."""
     while True:
         try:
-            frame, fds, _, _ = socket.recv_fds(
-                channel, FRAME_LIMIT, _FDS_PER_FRAME, socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC
+            # Not socket.recv_fds: it ignores its flags (gh-107898) and would block here, without a heartbeat.
+            frame, ancillary, _, _ = channel.recvmsg(
+                FRAME_LIMIT, _ROOM_FOR_FDS, socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC
             )
         except BlockingIOError:
             return True
+        fds = array.array("i")
+        for level, kind, data in ancillary:
+            if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+                fds.frombytes(data[: len(data) - len(data) % fds.itemsize])
         if not frame:
             return False
         if tag_of(frame) not in _CONTROL_TAGS:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 from nginx_server import NginxServer
+from recordings import Recordings
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -21,3 +22,9 @@ def nginx() -> Iterator[NginxServer]:
     """One nginx for the whole run; what is put under its root stays, so each test uses names of its own."""
     with NginxServer() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def recordings(tmp_path_factory: pytest.TempPathFactory) -> Recordings:
+    """Made once for the whole run."""
+    return Recordings(tmp_path_factory.mktemp("recordings"))

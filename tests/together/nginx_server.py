@@ -48,27 +48,41 @@ class NginxServer:
     `rates` maps a location (`"/slow/"`) to nginx's `limit_rate` for each of its answers (`"250k"` is
     250 KiB/s, near 2 Mbit/s); under each location the same files are served. Everything else is unlimited.
     nginx lets one second's worth through at once, then keeps the rate.
+
+    `held` maps a location to how much of each answer is sent (`"512k"`): then comes a byte a second, so the
+    rest of a larger file never does.
     """
 
-    def __init__(self, rates: Mapping[str, str] | None = None, *, parent: Path | None = None) -> None:
+    def __init__(
+        self,
+        rates: Mapping[str, str] | None = None,
+        *,
+        held: Mapping[str, str] | None = None,
+        parent: Path | None = None,
+    ) -> None:
         self._rates = dict({_SLOW: "250k"} if rates is None else rates)
+        self._rates.update({place: f"1; limit_rate_after {size}" for place, size in (held or {}).items()})
         self._parent = parent if parent is not None else _fast_directory()
         self._home = Path()
         self._process: subprocess.Popen[bytes] | None = None
         self._held = -1
+        self._place: socket.socket | None = None
         self.port = 0
         self.root = Path()
 
     def __enter__(self) -> Self:
-        binary = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
-        if binary is None:
-            raise FileNotFoundError("nginx is not installed: apt-get install nginx-light")
+        binary = _binary()
         self._home = Path(tempfile.mkdtemp(prefix="kithara-nginx-", dir=self._parent))
         # Held open, the directory is seen to be this run's by the leak check of another run on the machine.
         self._held = os.open(self._home, os.O_RDONLY | os.O_DIRECTORY)
         self.root = self._home / "files"
         try:
             self.root.mkdir()
+            # Bound and never listening, it keeps the port ours while nginx is down: connections are refused then.
+            self._place = socket.socket()
+            self._place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            self._place.bind(("127.0.0.1", 0))
+            self.port = self._place.getsockname()[1]
             self._start(binary)
         except BaseException:
             self.stop()
@@ -109,8 +123,23 @@ class NginxServer:
                 raise TimeoutError(f"{len(chosen)} of {at_least} requests in the access log")
             pause.wait(0.005)
 
+    def restart(self) -> None:
+        """Ends nginx with every open transfer, and starts it again on the same port, with files and log kept."""
+        self._end()
+        self._start(_binary())
+
     def stop(self) -> None:
         """Ends nginx and its workers at once, open transfers too, and removes its directory; idempotent."""
+        self._end()
+        if self._place is not None:
+            self._place.close()
+            self._place = None
+        if self._held >= 0:
+            shutil.rmtree(self._home)
+            os.close(self._held)
+            self._held = -1
+
+    def _end(self) -> None:
         process, self._process = self._process, None
         if process is not None:
             process.terminate()
@@ -119,17 +148,12 @@ class NginxServer:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
-        if self._held >= 0:
-            shutil.rmtree(self._home)
-            os.close(self._held)
-            self._held = -1
 
     def _start(self, binary: str) -> None:
         configuration = self._home / "nginx.conf"
         # nginx adopts a listening socket named in NGINX, as it does when its binary is replaced under load:
         # no free port to guess, and connections wait in the queue until it is ready.
-        with socket.create_server(("127.0.0.1", 0), backlog=511) as listener:
-            self.port = listener.getsockname()[1]
+        with socket.create_server(("127.0.0.1", self.port), backlog=511) as listener:
             configuration.write_text(self._configuration(binary), encoding="utf-8")
             number = listener.fileno()
             self._process = subprocess.Popen(
@@ -165,8 +189,7 @@ class NginxServer:
             if f"--without-http_{name}_module" not in built
         )
         locations = "\n        ".join(
-            f"location {place} {{ alias {self.root}/; limit_rate {rate}; }}"
-            for place, rate in self._rates.items()
+            f"location {place} {{ alias {self.root}/; limit_rate {rate}; }}" for place, rate in self._rates.items()
         )
         # Started by root, the workers would give up root and could not read a directory of root's.
         user = f"user {pwd.getpwuid(0).pw_name};" if os.geteuid() == 0 else ""
@@ -200,6 +223,13 @@ http {{
     }}
 }}
 """
+
+
+def _binary() -> str:
+    found = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
+    if found is None:
+        raise FileNotFoundError("nginx is not installed: apt-get install nginx-light")
+    return found
 
 
 def _fast_directory() -> Path:
