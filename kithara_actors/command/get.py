@@ -1,0 +1,255 @@
+"""`kithara get`: one URL to one file, or to the standard output."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import errno
+import os
+import select
+import stat
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from actors.clock import monotonic
+from kithara_actors.command.explain import CommandError, explain
+from kithara_actors.command.interrupts import Interrupts
+from kithara_actors.command.progress import Reporter, Shown, make_reporter
+from kithara_actors.command.text import amount, write_error_line, write_json
+from kithara_actors.errors import KitharaError
+from kithara_actors.logic.naming import canonical_url, check_headers, redact
+from kithara_actors.stream.reader import Stream
+from kithara_actors.system import ActorSystem
+
+__all__ = ["GetOptions", "get"]
+
+_CHUNK = 256 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class GetOptions:
+    """The command line. `timeout` is in seconds."""
+
+    url: str
+    output: str | None
+    headers: tuple[str, ...]
+    json: bool
+    quiet: bool
+    retries: int
+    timeout: float
+    workers: int
+    insecure: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where the bytes go: to the file `path`, or into `fd`, where nothing can be renamed."""
+
+    shown: str
+    path: Path
+    fd: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Result:
+    count: int
+    seconds: float
+    codec: str | None
+    container: str | None
+
+
+def get(options: GetOptions, interrupts: Interrupts) -> int:
+    """Download what `options` say. Blocks.
+
+    Raises CommandError, Interrupted, BrokenPipeError, and argparse.ArgumentTypeError for wrong usage; nothing is
+    left behind then.
+    """
+    headers = _headers(options.headers)
+    if options.json and options.output == "-":
+        raise argparse.ArgumentTypeError("--json and -o - would share the standard output")
+    if "://" not in options.url:
+        raise CommandError(f"{redact(options.url)}: not a URL: it begins with http:// or https://")
+    try:
+        canonical_url(options.url)
+    except ValueError as error:
+        raise CommandError(explain(error, options.url)) from None
+    with _place(options.url, options.output) as place:
+        try:
+            result = _fetch(options, headers, place, interrupts)
+        except KitharaError as error:
+            if options.json:
+                write_json(
+                    {
+                        "event": "failed",
+                        "url": redact(options.url),
+                        "error": type(error).__name__,
+                        "status": error.status,
+                        "message": str(error),
+                    }
+                )
+            raise CommandError(explain(error, options.url)) from error
+    _tell(options, place, result)
+    return 0
+
+
+def _fetch(options: GetOptions, headers: dict[str, str], place: _Place, interrupts: Interrupts) -> _Result:
+    reporter = make_reporter(place.path.name, json_lines=options.json, quiet=options.quiet)
+    with (
+        ActorSystem.start(
+            workers=options.workers,
+            max_retries=options.retries,
+            inactivity_timeout=options.timeout,
+            connect_timeout=min(10.0, options.timeout),
+            verify=not options.insecure,
+        ) as system,
+        system.save(options.url, place.path, headers=headers) as stream,
+    ):
+        start = monotonic()
+        if place.fd is None:
+            count = _watched(reporter, stream, interrupts, lambda: _complete(stream))
+        else:
+            fd = place.fd
+            count = _watched(reporter, stream, interrupts, lambda: _copy(stream, fd, place.shown))
+        info = stream.media_info
+        return _Result(
+            count,
+            monotonic() - start,
+            None if info is None or info.codec is None else info.codec.value,
+            None if info is None or info.container is None else info.container.value,
+        )
+
+
+def _watched(reporter: Reporter, stream: Stream, interrupts: Interrupts, work: Callable[[], int]) -> int:
+    def figures() -> tuple[int, int | None]:
+        return (0, None) if stream.closed else (stream.tell() + stream.buffered, stream.length)
+
+    # Whoever read the JSON lines is gone: the work has lost its purpose. A lost progress bar is no reason to stop.
+    on_error = stream.cancel if reporter.vital else lambda: None
+    with Shown(reporter, figures, on_error) as shown, interrupts.armed():
+        try:
+            return work()
+        except KitharaError:
+            if reporter.vital and shown.error is not None:
+                raise shown.error from None
+            raise
+
+
+def _complete(stream: Stream) -> int:
+    stream.wait_complete()
+    return stream.length or 0
+
+
+def _copy(stream: Stream, fd: int, shown: str) -> int:
+    count = 0
+    while chunk := stream.read1(_CHUNK):
+        try:
+            _write_all(fd, chunk)
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise CommandError(f"cannot write to {shown}: {error.strerror}") from error
+        count += len(chunk)
+    return count
+
+
+def _write_all(fd: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        try:
+            view = view[os.write(fd, view) :]
+        except BlockingIOError:
+            select.select((), (fd,), ())
+
+
+def _headers(given: tuple[str, ...]) -> dict[str, str]:
+    headers: dict[str, str] = {}
+    for text in given:
+        name, colon, value = text.partition(":")
+        if not colon or not name.strip():
+            # Not shown: it may be a credential.
+            raise argparse.ArgumentTypeError("a header is written 'Name: value'")
+        if name.strip() in headers:
+            raise argparse.ArgumentTypeError(f"the header {name.strip()!r} is given twice")
+        headers[name.strip()] = value.strip()
+    try:
+        return check_headers(headers)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+@contextlib.contextmanager
+def _place(url: str, output: str | None) -> Iterator[_Place]:
+    """Where the bytes go, looked at before anything is asked of the network."""
+    if output == "-":
+        if sys.stdout is None:
+            raise CommandError("the standard output is closed")
+        with _temporary() as path:
+            yield _Place("the standard output", path, sys.stdout.fileno())
+        return
+    named = _name_in(url) if output is None else output
+    if not named:
+        raise argparse.ArgumentTypeError("the FILE of -o is empty" if output is not None else _NO_NAME)
+    # Through symbolic links, so that the file they lead to is replaced and not they.
+    path = Path(os.path.realpath(named))
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        mode = None
+    except OSError as error:
+        raise CommandError(f"cannot write {named}: {error.strerror}") from None
+    if (mode is not None and stat.S_ISDIR(mode)) or named.endswith("/"):
+        raise CommandError(f"cannot write {named}: it is a directory; name a file in it with -o")
+    if mode is not None and not stat.S_ISREG(mode):
+        # A device or a named pipe is written to; renaming a file over /dev/null would replace it.
+        try:
+            fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+        except OSError as error:
+            raise CommandError(f"cannot write {named}: {error.strerror}") from None
+        with contextlib.closing(os.fdopen(fd, "wb", buffering=0)), _temporary() as between:
+            yield _Place(named, between, fd)
+        return
+    if not path.parent.is_dir():
+        raise CommandError(f"cannot write {named}: there is no directory {path.parent}; make it first")
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise CommandError(f"cannot write {named}: {os.strerror(errno.EACCES)}; choose another place with -o")
+    yield _Place(named, path, None)
+
+
+_NO_NAME = "the URL's path ends in no file name: give one with -o FILE"
+
+
+def _name_in(url: str) -> str:
+    """The last part of the URL's path as it is written there, without decoding: it cannot leave the directory."""
+    name = canonical_url(url).partition("?")[0].split("://", 1)[1].partition("/")[2].rpartition("/")[2]
+    return "" if name in (".", "..") else name
+
+
+@contextlib.contextmanager
+def _temporary() -> Iterator[Path]:
+    """A file on disk between the network and a slow reader: of any size, gone at the end."""
+    with tempfile.TemporaryDirectory(prefix="kithara-") as folder:
+        yield Path(folder) / "body"
+
+
+def _tell(options: GetOptions, place: _Place, result: _Result) -> None:
+    speed = result.count / max(result.seconds, 0.001)
+    if options.json:
+        write_json(
+            {
+                "event": "done",
+                "url": redact(options.url),
+                "path": str(place.path),
+                "bytes": result.count,
+                "seconds": round(result.seconds, 3),
+                "bytes_per_second": round(speed),
+                "codec": result.codec,
+                "container": result.container,
+            }
+        )
+    elif not options.quiet:
+        kind = " ".join(part for part in (result.container, result.codec) if part)
+        media = f" ({kind})" if kind else ""
+        write_error_line(f"{place.shown}{media}: {amount(result.count)} in {result.seconds:.1f} s, {amount(speed)}/s")
