@@ -89,14 +89,20 @@ class Config:
         self._one_of("freshness", ("forever", "validate", "http"))
         if self.heartbeat_limit < 2 * self.heartbeat:
             raise ValueError("heartbeat_limit must be at least twice heartbeat, or healthy workers are killed")
-        if not isinstance(self.worker_python, str) or not self.worker_python:
+        if not isinstance(self.worker_python, str) or not self.worker_python or "\0" in self.worker_python:
             raise ValueError("worker_python must name a Python interpreter, such as /usr/bin/python3")
         for name in ("url_policy", "key"):
             value = getattr(self, name)
             if value is not None and not callable(value):
                 raise TypeError(f"{name} must be callable or None, not {type(value).__name__}")
-        if self.cache_dir is not None and not isinstance(self.cache_dir, str | os.PathLike):
-            raise TypeError(f"cache_dir must be a path or None, not {type(self.cache_dir).__name__}")
+        for name in ("cache_dir", "record"):
+            self._path(name)
+        self._tls()
+        if self.proxies is not None and not (
+            isinstance(self.proxies, Mapping)
+            and all(isinstance(part, str) for item in self.proxies.items() for part in item)
+        ):
+            raise TypeError("proxies must map a scheme to a URL, such as {'https': 'http://proxy:3128'}, or be None")
 
     @property
     def cache_path(self) -> Path | None:
@@ -104,6 +110,24 @@ class Config:
         if self.cache_dir is None:
             return None
         return Path(os.path.abspath(Path(self.cache_dir).expanduser()))  # noqa: PTH100 - keeps symbolic links
+
+    def _path(self, name: str) -> None:
+        value = getattr(self, name)
+        if value is None:
+            return
+        if not isinstance(value, str | os.PathLike) or not isinstance(os.fspath(value), str):
+            raise TypeError(f"{name} must be a path or None, not {type(value).__name__}")
+        if not os.fspath(value) or "\0" in os.fspath(value):
+            raise ValueError(f"{name} must be a path, not {os.fspath(value)!r:.40}")
+
+    def _tls(self) -> None:
+        if not isinstance(self.verify, bool | str) or self.verify == "":
+            raise TypeError(f"verify must be True, False or the path of a CA bundle, not {self.verify!r:.40}")
+        pair = self.cert if isinstance(self.cert, tuple) else (self.cert, self.cert)
+        if self.cert is not None and not (len(pair) == 2 and all(isinstance(part, str) and part for part in pair)):
+            raise TypeError("cert must be a path, a pair of paths (certificate, key) or None")
+        if not isinstance(self.allow_downgrade, bool):
+            raise TypeError(f"allow_downgrade must be True or False, not {self.allow_downgrade!r:.40}")
 
     def _whole(self, name: str, *, least: int) -> None:
         value: Any = getattr(self, name)

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
+import os
+import stat
 import threading
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from actors.actor.address import Address
 from actors.actor.system import Runtime
 from actors.messages.command import Command
 from kithara_actors.actor.publisher import Publisher
 from kithara_actors.actor.source import Source, SourceSpec
-from kithara_actors.assets.content import Content, ContentTable
+from kithara_actors.assets.content import Content, ContentTable, View
 from kithara_actors.errors import Failure, SystemStopped
+from kithara_actors.logic.ranges import Ranges
 from kithara_actors.messages.commands import AddSubscriber, Attach, Detach, RemoveSubscriber
 from kithara_actors.messages.events import Envelope, Event, Scope
+from kithara_actors.messages.worker import HEAD_CODEC, Head
 from kithara_actors.stream.reader import Stream
 from kithara_actors.stream.subscription import Subscribers, Subscription, deliver_to
-from kithara_actors.values import Phase, Priority, RequestId, StreamId
+from kithara_actors.values import Phase, Priority, RequestId, StreamId, Validator
 
 __all__ = ["Directory", "OpenOptions"]
 
@@ -91,15 +97,38 @@ class Directory:
                 entry = self._new_source(spec, identity)
             return self._new_stream(entry, options)
 
-    def open_local(self, content: Content, options: OpenOptions) -> Stream:
-        """A stream of a complete content, which is the caller's until this returns and the stream's from then on."""
-        with self._lock:
-            self._check_running()
-            entry = _Entry(next(self._assets), "", None, content)
-            try:
-                return self._new_stream(entry, options)
-            finally:
-                self._contents.discard(content)
+    def open_file(self, path: Path, options: OpenOptions) -> Stream:
+        """A stream of the file at `path`, which has nothing to wait for.
+
+        Raises OSError (FileNotFoundError, IsADirectoryError, PermissionError, EMFILE), ValueError for what is not a
+        regular file, SystemStopped.
+        """
+        self._check_running()
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        try:
+            status = os.fstat(fd)
+            if stat.S_ISDIR(status.st_mode):
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+            if not stat.S_ISREG(status.st_mode):
+                raise ValueError(f"{path} is not a regular file")
+            content = self._contents.create()
+        except BaseException:
+            os.close(fd)
+            raise
+        try:
+            content.attach(fd, path)
+            content.block.write_head(status.st_size, 0, HEAD_CODEC.encode(Head(Validator(), None)))
+            content.publish(View(phase=Phase.COMPLETE, coverage=Ranges().add(0, status.st_size)))
+            with self._lock:
+                stream = self._new_stream(_Entry(next(self._assets), "", None, content), options)
+        finally:
+            self._contents.discard(content)  # the stream holds it
+        stream.announce()
+        return stream
+
+    def subscribe_to_all(self, capacity: int, callback: Callable[[Envelope], object] | None) -> Subscription:
+        """Events of every scope from here on."""
+        return self.subscribe(Scope(), capacity, callback)
 
     def subscribe(self, scope: Scope, capacity: int, callback: Callable[[Envelope], object] | None) -> Subscription:
         """Events of `scope` from here on."""

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import logging
 import os
+import random
 import select
 import signal
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from actors.actor.pool_port import PoolListener, PoolSettings
 from actors.actor.process import WorkerProcess, search_path
 from actors.clock import Clock, monotonic
 from actors.errors import CodecError, WorkerStartError
@@ -28,75 +30,93 @@ logger = logging.getLogger(__name__)
 _CONTROL_TAGS = frozenset(command.TAG for command in CONTROL)
 _FRAMES_AT_ONCE = 64
 _BOOT_FAILURES = 3
+_STARTS_AT_ONCE = 2
+_HEALTHY = 10.0
+"""Seconds a worker must have been ready for, so that its loss counts as a first one."""
 _TERM_GRACE = 0.5
+_TOGETHER = 0.02
+"""Seconds within which another death counts as the same accident."""
 
 
-@dataclass(frozen=True, slots=True)
-class PoolSettings:
-    """`handler` is `module:function`, called in each worker with `settings`. Times are in seconds."""
+@dataclass(slots=True)
+class _Slot:
+    """The place of one worker: when it is to be filled, and how often in a row it became empty."""
 
-    handler: str
-    settings: bytes = b""
-    size: int = 2
-    python: str = ""
-    heartbeat: float = 0.5
-    heartbeat_limit: float = 5.0
-    restart_base: float = 0.1
-    restart_cap: float = 5.0
-    ready_limit: float = 60.0
-
-
-class PoolListener:
-    """What the pool tells, always from its own thread; nothing here may block or raise."""
-
-    def worker_ready(self, worker: int, pid: int) -> None:
-        """A worker can be sent frames."""
-
-    def frame(self, worker: int, data: bytes) -> None:
-        """A frame that is not the runtime's own."""
-
-    def worker_lost(self, worker: int, pid: int, reason: str) -> None:
-        """A worker has ended and all its frames have been delivered; nothing of it can write any more."""
-
-    def workers_exhausted(self, reason: str) -> None:
-        """For `ready_limit` seconds no worker has been ready, although they were started again and again."""
+    due: float
+    losses: int = 0
 
 
 class WorkerPool:
     """Keeps `settings.size` workers running between `start` and `stop`."""
 
-    def __init__(self, settings: PoolSettings, listener: PoolListener, clock: Clock = monotonic) -> None:
+    def __init__(
+        self,
+        settings: PoolSettings,
+        listener: PoolListener | None = None,
+        clock: Clock = monotonic,
+        draw: Callable[[], float] = random.random,
+    ) -> None:
         self._settings = settings
-        self._listener = listener
+        self._listener = listener or PoolListener()
+        self._heard = listener is not None
         self._clock = clock
+        self._draw = draw
         self._codec = Codec(CONTROL)
-        self._control = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._control = -1
         self._guard = threading.Lock()
         self._workers: dict[int, WorkerProcess] = {}
+        self._slots: dict[int, _Slot] = {}
+        self._empty: list[_Slot] = []
         self._next_worker = 1
-        self._starts: list[float] = []
-        self._failures = 0
+        self._boot_losses = 0
         self._last_loss = ""
         self._barren_since = clock()
         self._stop_at: float | None = None
         self._all_ready = threading.Event()
+        self._launched = threading.Event()
         self._finished = threading.Event()
         self._boot_error: WorkerStartError | None = None
         self._thread = threading.Thread(target=self._keep, name="kithara-workers", daemon=True)
 
     def start(self, timeout: float = 30.0) -> None:
-        """Start the workers and block until all are ready.
+        """Start the workers and block until all are ready; `launch` and `wait_ready` in one."""
+        self.launch()
+        self.wait_ready(timeout)
+
+    def launch(self) -> None:
+        """Start the processes without waiting for them to be ready. They are not listened to before `listen`.
+
+        Raises WorkerStartError for a search path that cannot be passed on, OSError (EMFILE), RuntimeError (no
+        thread); nothing is left then.
+        """
+        self._path = search_path()
+        self._empty = [_Slot(self._clock()) for _ in range(self._settings.size)]
+        self._control = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        try:
+            self._thread.start()
+        except BaseException:
+            self._close_control()
+            raise
+        self._launched.wait(5.0)
+
+    def listen(self, listener: PoolListener) -> None:
+        """Where to report from now on, if the pool was made without a listener."""
+        self._listener = listener
+        self._heard = True
+        self._wake()
+
+    def wait_ready(self, timeout: float = 30.0) -> None:
+        """Block until all workers have been ready.
 
         Raises WorkerStartError, with everything stopped again, if that takes longer than `timeout` seconds or
         workers end before they are ready.
         """
-        self._path = search_path()
-        self._starts = [self._clock()] * self._settings.size
-        self._thread.start()
-        self._all_ready.wait(timeout)
+        in_time = self._all_ready.wait(timeout)
         error = self._boot_error
-        if error is None and self._ready_count() < self._settings.size:
+        if error is None and not in_time:
             error = WorkerStartError(f"workers were not ready after {timeout:g} s; {self._last_loss or 'no loss seen'}")
+        elif error is None and self._finished.is_set():
+            error = WorkerStartError("stopped before the workers were ready")
         if error is not None:
             self.stop(2.0)
             raise error
@@ -158,6 +178,7 @@ class WorkerPool:
         try:
             while self._stop_at is None:
                 self._start_due()
+                self._launched.set()
                 self._wait_and_read()
                 self._watch_silence()
                 self._watch_barren()
@@ -165,49 +186,61 @@ class WorkerPool:
         except Exception as error:
             logger.exception("the keeper of the workers failed")
             self._boot_error = WorkerStartError(f"the keeper of the workers failed: {error}")
-            self._end_all(self._clock() + 1.0)
             self._listener.workers_exhausted(f"the keeper of the workers failed: {error}")
+            self._end_all(self._clock() + 1.0)
         finally:
+            self._launched.set()
             self._all_ready.set()
             self._finished.set()
 
+    def _startable(self) -> list[_Slot]:
+        """Empty slots, the first due first, as many as may start at once: replacing many must not starve the rest."""
+        slots = sorted(self._empty, key=lambda slot: slot.due)
+        if not self._all_ready.is_set():
+            return slots
+        starting = sum(not process.ready for process in self._workers.values())
+        return slots[: max(0, _STARTS_AT_ONCE - starting)]
+
     def _start_due(self) -> None:
         now = self._clock()
-        due = [at for at in self._starts if at <= now]
-        self._starts = [at for at in self._starts if at > now]
-        for _ in due:
-            try:
-                process = WorkerProcess(self._next_worker, self._settings.python or sys.executable, now)
-            except (OSError, WorkerStartError) as error:
-                self._lost_before_ready(str(error), fatal=isinstance(error, WorkerStartError))
-                continue
-            self._next_worker += 1
-            with self._guard:
-                self._workers[process.worker] = process
-            process.send(self._path)
-            process.send(
-                self._codec.encode(
-                    Hello(
-                        process.worker,
-                        process.token,
-                        self._settings.handler,
-                        self._settings.settings,
-                        self._settings.heartbeat,
-                    )
-                )
+        for slot in self._startable():
+            if slot.due <= now:
+                self._empty.remove(slot)
+                self._start_one(slot, now)
+
+    def _start_one(self, slot: _Slot, now: float) -> None:
+        try:
+            process = WorkerProcess(self._next_worker, self._python, now)
+        except (OSError, WorkerStartError) as error:
+            self._lost_before_ready(slot, str(error), fatal=isinstance(error, WorkerStartError))
+            return
+        self._next_worker += 1
+        self._slots[process.worker] = slot
+        with self._guard:
+            self._workers[process.worker] = process
+        settings = self._settings
+        process.send(self._path)
+        process.send(
+            self._codec.encode(
+                Hello(process.worker, process.token, settings.handler, settings.settings, settings.heartbeat)
             )
+        )
+
+    @property
+    def _python(self) -> str:
+        return self._settings.python or sys.executable
 
     def _wait_and_read(self) -> None:
         poll = select.poll()
         poll.register(self._control, select.POLLIN)
         by_fd: dict[int, WorkerProcess] = {}
-        for process in self._workers.values():
+        for process in self._workers.values() if self._heard else ():
             events = select.POLLIN | (select.POLLOUT if process.backlog else 0)
             poll.register(process.channel, events)
             poll.register(process.pidfd, select.POLLIN)
             by_fd[process.channel.fileno()] = by_fd[process.pidfd] = process
         before = self._clock()
-        timeout = min([self._settings.heartbeat, *(max(0.0, at - before) for at in self._starts)])
+        timeout = min([self._settings.heartbeat, *(max(0.0, slot.due - before) for slot in self._startable())])
         ready = poll.poll(timeout * 1000)
         late = self._clock() - before - timeout
         if late > 2 * self._settings.heartbeat:
@@ -223,70 +256,97 @@ class WorkerPool:
                 touched[process.worker] = process
                 if events & select.POLLOUT:
                     process.flush()
-        for process in touched.values():
-            # All frames first, then the end of the process: a worker's last words count.
-            if self._read(process) or process.gone(0):
-                self._lose(process)
+        # All frames first, then the end of the process: a worker's last words count.
+        lost = [process for process in touched.values() if self._read(process) or process.gone(0)]
+        if lost:
+            self._lose_together(lost)
 
     def _read(self, process: WorkerProcess) -> bool:
-        """Deliver frames; True when the worker has closed its end."""
+        """Deliver frames, not so many that other workers wait; True when the worker has closed its end."""
         for _ in range(_FRAMES_AT_ONCE):
             data = process.receive()
             if data is None:
                 return False
             if not data:
                 return True
-            process.heard_at = self._clock()
-            if tag_of(data) not in _CONTROL_TAGS:
-                self._listener.frame(process.worker, data)
-                continue
-            try:
-                command = self._codec.decode(data)
-            except CodecError as error:
-                logger.warning("worker %d sent a malformed frame: %s", process.pid, error)
-                continue
-            if isinstance(command, Ready) and command.token == process.token and not process.ready:
-                self._mark_ready(process)
+            self._take(process, data)
         return False
 
+    def _take(self, process: WorkerProcess, data: bytes) -> None:
+        process.heard_at = self._clock()
+        if tag_of(data) not in _CONTROL_TAGS:
+            self._listener.frame(process.worker, data)
+            return
+        try:
+            command = self._codec.decode(data)
+        except CodecError as error:
+            logger.warning("worker %d sent a malformed frame: %s", process.pid, error)
+            return
+        if isinstance(command, Ready) and command.token == process.token and not process.ready:
+            self._mark_ready(process)
+
     def _mark_ready(self, process: WorkerProcess) -> None:
-        process.ready = True
-        self._failures = 0
+        process.ready_at = self._clock()
+        self._boot_losses = 0
         self._listener.worker_ready(process.worker, process.pid)
         if self._ready_count() == self._settings.size:
             self._all_ready.set()
 
-    def _lose(self, process: WorkerProcess) -> None:
+    def _lose_together(self, lost: list[WorkerProcess]) -> None:
+        """What kills one worker often kills several: know them all before work moves from one to the next."""
+        others = {process.pidfd: process for process in self._workers.values() if process not in lost}
+        poll = select.poll()
+        for pidfd in others:
+            poll.register(pidfd, select.POLLIN)
+        while others and (ended := poll.poll(_TOGETHER * 1000)):
+            for pidfd, _ in ended:
+                poll.unregister(pidfd)
+                lost.append(others.pop(pidfd))
+        with self._guard:
+            for process in lost:
+                del self._workers[process.worker]
+        for process in lost:
+            self._lose(process)
+
+    def _lose(self, process: WorkerProcess, cause: str = "") -> None:
         process.signal(signal.SIGKILL)
         if process.gone(1.0):
-            while self._read(process) is False and process.receive() is not None:
-                pass
+            while data := process.receive():
+                self._take(process, data)
         with self._guard:
             self._workers.pop(process.worker, None)
+        slot = self._slots.pop(process.worker)
         words = process.bury()
+        if cause:
+            words = f"{cause}, {words}"
         if not self._ready_count():
             self._barren_since = self._clock()
-        if process.ready:
-            self._last_loss = f"worker {process.pid} {words}"
-            self._schedule()
-            self._listener.worker_lost(process.worker, process.pid, words)
-        else:
-            self._lost_before_ready(f"worker {process.pid} {words} before it was ready", fatal=False)
+        if process.ready_at is None:
+            self._lost_before_ready(slot, f"worker {process.pid} {words} before it was ready", fatal=False)
+            return
+        if self._clock() - process.ready_at >= _HEALTHY:
+            slot.losses = 0
+        self._last_loss = f"worker {process.pid} {words}"
+        self._schedule(slot)
+        self._listener.worker_lost(process.worker, process.pid, words)
 
-    def _lost_before_ready(self, words: str, *, fatal: bool) -> None:
+    def _lost_before_ready(self, slot: _Slot, words: str, *, fatal: bool) -> None:
         self._last_loss = words
-        self._schedule()
-        if not self._all_ready.is_set() and (fatal or self._failures >= _BOOT_FAILURES):
-            self._boot_error = WorkerStartError(f"cannot start worker processes: {words}")
+        self._schedule(slot)
+        self._boot_losses += 1
+        if not self._all_ready.is_set() and (fatal or self._boot_losses >= _BOOT_FAILURES):
+            self._boot_error = WorkerStartError(f"cannot start worker processes with {self._python!r}: {words}")
             self._all_ready.set()
 
-    def _schedule(self) -> None:
-        """The next start: at once after a first loss, then doubling up to the cap until one becomes ready."""
+    def _schedule(self, slot: _Slot) -> None:
+        """Fill the slot again: at once after a first loss, then after a delay that doubles, jittered below the cap."""
         delay = 0.0
-        if self._failures:
-            delay = min(self._settings.restart_cap, self._settings.restart_base * 2 ** (self._failures - 1))
-        self._failures += 1
-        self._starts.append(self._clock() + delay)
+        if slot.losses:
+            longest = min(self._settings.restart_cap, self._settings.restart_base * 2 ** min(slot.losses - 1, 30))
+            delay = longest * (0.8 + 0.2 * self._draw())
+        slot.losses += 1
+        slot.due = self._clock() + delay
+        self._empty.append(slot)
 
     def _watch_silence(self) -> None:
         now = self._clock()
@@ -294,7 +354,7 @@ class WorkerPool:
             limit = self._settings.heartbeat_limit if process.ready else self._settings.ready_limit
             if now - process.heard_at > limit:
                 logger.warning("worker %d silent for %.1f s: killed", process.pid, now - process.heard_at)
-                self._lose(process)
+                self._lose(process, f"silent for {now - process.heard_at:.1f} s")
 
     def _watch_barren(self) -> None:
         if self._ready_count():

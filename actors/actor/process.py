@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import collections
 import errno
+import fcntl
 import os
 import secrets
 import select
@@ -38,10 +39,17 @@ if os.getppid() != int(sys.argv[2]):
     os._exit(3)
 import socket
 channel = socket.socket(fileno=int(sys.argv[1]))
-sys.path[:] = channel.recv(65536).decode("utf-8", "surrogateescape").split("\\0")
+path = channel.recv(65536)
+if not path:
+    os._exit(0)
+sys.path[:] = path.decode("utf-8", "surrogateescape").split("\\0")
 from actors.worker.loop import main
 main(channel, int(sys.argv[2]))
 """
+
+
+_FULL = (errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM, errno.ETOOMANYREFS)
+"""What a send meets that may succeed later."""
 
 
 def search_path() -> bytes:
@@ -51,11 +59,31 @@ def search_path() -> bytes:
     Raises WorkerStartError if it does not fit a frame.
     """
     home = str(Path(actors.__file__).resolve().parent.parent)
-    entries = dict.fromkeys([*(os.path.abspath(entry or ".") for entry in sys.path), home])  # noqa: PTH100
+    entries = dict.fromkeys([*(path for entry in sys.path for path in _absolute(entry)), home])
     frame = "\0".join(entries).encode("utf-8", "surrogateescape")
     if len(frame) > FRAME_LIMIT:
         raise WorkerStartError(f"sys.path is {len(frame)} bytes long, at most {FRAME_LIMIT} can be passed on")
     return frame
+
+
+def _absolute(entry: object) -> list[str]:
+    """An entry of `sys.path` that does not depend on the working directory; none for what imports ignore too."""
+    if not isinstance(entry, str):
+        return []
+    try:
+        return [os.path.abspath(entry or ".")]  # noqa: PTH100 - keeps symbolic links
+    except FileNotFoundError:
+        return []  # relative to a working directory that was removed
+
+
+def _command(python: str, channel: int) -> list[str]:
+    flags = ["-I"]
+    # Isolated mode ignores the environment, where the host may have been told not to write bytecode, or where.
+    if sys.dont_write_bytecode:
+        flags.append("-B")
+    if sys.pycache_prefix is not None:
+        flags += ["-X", f"pycache_prefix={sys.pycache_prefix}"]
+    return [python, *flags, "-c", BOOT, str(channel), str(os.getpid())]
 
 
 class WorkerProcess:
@@ -65,8 +93,7 @@ class WorkerProcess:
         """Start the process; returns before it is ready. Raises WorkerStartError or OSError (EMFILE, EAGAIN)."""
         self.worker = worker
         self.token = secrets.token_bytes(16)
-        self.ready = False
-        self.started_at = now
+        self.ready_at: float | None = None
         self.heard_at = now
         self._lock = threading.Lock()
         self._outbox: collections.deque[tuple[bytes, list[int]]] = collections.deque()
@@ -74,24 +101,14 @@ class WorkerProcess:
         with theirs:
             try:
                 self.channel.setblocking(False)
-                self._popen = subprocess.Popen(
-                    [python, "-I", "-c", BOOT, str(theirs.fileno()), str(os.getpid())],
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.DEVNULL,
-                    pass_fds=(theirs.fileno(),),
-                    process_group=0,
-                )
-            except BaseException as error:
+                self._popen = _start(python, theirs)
+            except BaseException:
                 self.channel.close()
-                if isinstance(error, FileNotFoundError | PermissionError | NotADirectoryError):
-                    raise WorkerStartError(
-                        f"cannot run {python!r} ({error.strerror}); set worker_python to a Python interpreter"
-                    ) from error
                 raise
         self.pid = self._popen.pid
         try:
             self.pidfd = os.pidfd_open(self.pid)
-        except OSError:
+        except BaseException:
             self._popen.kill()
             self._popen.wait()
             self.channel.close()
@@ -100,7 +117,8 @@ class WorkerProcess:
     def send(self, frame: bytes, fds: Sequence[int] = ()) -> bool:
         """Send one frame, with descriptors; never blocks: what the socket cannot take now waits here in order.
 
-        False if the worker is gone. The descriptors stay the caller's.
+        False if the worker is gone. The descriptors stay the caller's. Raises OSError (EMFILE) if they have to wait
+        and there are none left to keep them open with.
         """
         with self._lock:
             if self.channel.fileno() < 0:
@@ -108,14 +126,17 @@ class WorkerProcess:
             if not self._outbox:
                 try:
                     self._send_now(frame, fds)
-                except BlockingIOError:
-                    pass
-                except OSError:
-                    return False
+                except OSError as error:
+                    if error.errno not in _FULL:
+                        return False
                 else:
                     return True
-            self._outbox.append((frame, [os.dup(fd) for fd in fds]))
+            self._outbox.append((frame, _duplicates(fds)))
             return True
+
+    @property
+    def ready(self) -> bool:
+        return self.ready_at is not None
 
     @property
     def backlog(self) -> bool:
@@ -129,9 +150,9 @@ class WorkerProcess:
                 frame, fds = self._outbox[0]
                 try:
                     self._send_now(frame, fds)
-                except BlockingIOError:
-                    return
-                except OSError:
+                except OSError as error:
+                    if error.errno in _FULL:
+                        return
                     break
                 self._outbox.popleft()
                 _close_all(fds)
@@ -143,9 +164,13 @@ class WorkerProcess:
             self.channel.send(frame, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
 
     def receive(self) -> bytes | None:
-        """One frame; None when there is none now; b"" when the worker has closed its end."""
+        """One frame; None when there is none now; b"" when the worker has closed its end and all is read."""
         try:
-            return self.channel.recv(FRAME_LIMIT)
+            try:
+                return self.channel.recv(FRAME_LIMIT)
+            except ConnectionResetError:
+                # It left frames of ours unread. The kernel says so once, before what the worker had sent.
+                return self.channel.recv(FRAME_LIMIT)
         except BlockingIOError:
             return None
         except OSError as error:
@@ -165,7 +190,11 @@ class WorkerProcess:
         if self.pidfd < 0:
             return
         try:
-            # The pid is still ours: it is not reaped before `bury`, so the group's number cannot be reused.
+            os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError:
+            return  # the host reaped it (or ignores SIGCHLD): the number of its group may be another's by now
+        try:
+            # Not reaped before `bury`, so the group's number cannot be reused.
             os.killpg(self.pid, number)
         except ProcessLookupError:
             pass
@@ -204,6 +233,35 @@ class WorkerProcess:
             return f"exited with status {end.si_status}"
         self._popen.returncode = -end.si_status
         return f"killed by {_signal_name(end.si_status)}"
+
+
+def _start(python: str, channel: socket.socket) -> subprocess.Popen[bytes]:
+    # Above the standard streams, which the child gets anew: a host that closed its own has their numbers to give.
+    passed = fcntl.fcntl(channel, fcntl.F_DUPFD_CLOEXEC, 3)
+    try:
+        return subprocess.Popen(
+            _command(python, passed),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            pass_fds=(passed,),
+            process_group=0,
+        )
+    except (FileNotFoundError, PermissionError, NotADirectoryError) as error:
+        raise WorkerStartError(
+            f"cannot run {python!r} ({error.strerror}); set worker_python to a Python interpreter"
+        ) from error
+    finally:
+        os.close(passed)
+
+
+def _duplicates(fds: Sequence[int]) -> list[int]:
+    copies: list[int] = []
+    try:
+        copies.extend(map(os.dup, fds))
+    except OSError:
+        _close_all(copies)
+        raise
+    return copies
 
 
 def _signal_name(number: int) -> str:

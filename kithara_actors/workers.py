@@ -1,0 +1,36 @@
+"""The worker processes of a system, as its configuration wants them."""
+
+from __future__ import annotations
+
+from actors.actor.pool import PoolSettings, WorkerPool
+from actors.messages.codec import Codec
+from kithara_actors.config import Config
+from kithara_actors.messages.worker import WorkerSettings
+
+__all__ = ["worker_pool"]
+
+
+def worker_pool(config: Config) -> WorkerPool:
+    """A pool that is not started yet. Raises CodecError for a setting that cannot be sent to a worker."""
+    cert, key = (config.cert, None) if isinstance(config.cert, str | None) else config.cert
+    settings = WorkerSettings(
+        connect_timeout=config.connect_timeout,
+        inactivity_timeout=config.inactivity_timeout,
+        verify=bool(config.verify),
+        ca_bundle=config.verify if isinstance(config.verify, str) else None,
+        certificate=cert,
+        key=key,
+        proxies=None if config.proxies is None else tuple(config.proxies.items()),
+        max_connections=config.max_per_host,
+        allow_downgrade=config.allow_downgrade,
+    )
+    return WorkerPool(
+        PoolSettings(
+            handler="kithara_actors.worker.main:make_handler",
+            settings=Codec([WorkerSettings]).encode(settings),
+            size=config.workers,
+            python=config.worker_python,
+            heartbeat=config.heartbeat,
+            heartbeat_limit=config.heartbeat_limit,
+        )
+    )
