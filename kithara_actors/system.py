@@ -25,7 +25,19 @@ if TYPE_CHECKING:
 __all__ = ["ActorSystem"]
 
 _NEEDS = ((os, "memfd_create"), (os, "eventfd"), (os, "pidfd_open"), (os, "splice"), (select, "epoll"))
-_UNSUPPORTED = ("url_policy", "record", "max_rate", "max_rate_per_host", "max_assets", "freshness")
+_UNSUPPORTED = (
+    "execute_limit",
+    "freshness",
+    "max_assets",
+    "max_bytes",
+    "max_rate",
+    "max_rate_per_host",
+    "min_free_bytes",
+    "preempt_after",
+    "record",
+    "soft_timeout",
+    "url_policy",
+)
 
 
 class ActorSystem:

@@ -14,6 +14,7 @@ from actors.messages.codec import Codec
 from actors.messages.command import Command
 from kithara_actors.actor.publisher import Publisher
 from kithara_actors.assets.content import ContentTable
+from kithara_actors.errors import Failure
 from kithara_actors.logic import fetch
 from kithara_actors.logic.routing import least_loaded
 from kithara_actors.messages.commands import (
@@ -46,6 +47,7 @@ from kithara_actors.messages.events import (
 )
 from kithara_actors.messages.worker import (
     WORKER_COMMANDS,
+    AttemptBegun,
     AttemptEnded,
     AttemptHeaders,
     CancelAttempt,
@@ -101,6 +103,8 @@ class Downloader(Behaviour):
                     self._started_at[spec.request] = self._clock()
                     self._publisher.publish(RequestStarted(spec.request, queued), Scope(spec.asset))
                 self._do(fetch.Start(spec, again))
+            case AttemptBegun(request, attempt):
+                self._do(fetch.Begun(request, attempt))
             case AttemptHeaders():
                 self._answered(command)
             case AttemptEnded():
@@ -211,7 +215,13 @@ class Downloader(Behaviour):
                 self._do(fetch.Cancel(run.spec.request, CancelReason.EPOCH_CANCEL))
                 self._do(fetch.Ended(run.spec.request, run.attempt, run.start, complete=False, cancelled=True))
                 return
-            sent = self._pool.send(worker, frame, (content.fd, content.block.fd, content.wake.fd))
+            try:
+                sent = self._pool.send(worker, frame, (content.fd, content.block.fd, content.wake.fd))
+            except OSError as error:
+                # Descriptors that wait for the socket are duplicated, and there are none left.
+                short = Failure("ConnectError", f"cannot reach a worker: {error.strerror}", retryable=True)
+                self._do(fetch.Ended(run.spec.request, run.attempt, run.start, complete=False, failure=short))
+                return
         if sent:
             self._load[worker] += 1
             self._running[run.spec.request] = (worker, run)

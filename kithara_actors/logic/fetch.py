@@ -20,6 +20,7 @@ __all__ = [
     "AskSlot",
     "BackOff",
     "Begin",
+    "Begun",
     "Cancel",
     "DelayOver",
     "End",
@@ -35,6 +36,7 @@ __all__ = [
 
 WORKER_LOST = "WORKER_LOST"
 _LOSSES = 3
+_UNTOUCHED_LOSSES = 10
 
 
 class State(StrEnum):
@@ -55,6 +57,14 @@ class Start:
 
     spec: FetchSpec
     again: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A worker has taken the attempt up: from here on its loss counts against the request."""
+
+    request: RequestId
+    attempt: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +116,7 @@ class Cancel:
     reason: CancelReason
 
 
-Event = Start | Answered | Ended | Lost | DelayOver | Cancel
+Event = Start | Begun | Answered | Ended | Lost | DelayOver | Cancel
 
 
 # --- Actions --------------------------------------------------------------------------------------------------
@@ -180,6 +190,8 @@ class _Life:
     tries: int = 0
     retries: int = 0
     losses: int = 0
+    untouched: int = 0
+    begun: bool = False
     reason: CancelReason | None = None
 
 
@@ -196,6 +208,11 @@ class FetchBook:
         match event:
             case Start(spec, again):
                 return self._start(spec, again=again)
+            case Begun(request, attempt):
+                life = self._current(request, attempt)
+                if life is not None:
+                    life.begun = True
+                return []
             case Answered(request, attempt, total, validator):
                 life = self._current(request, attempt)
                 if life is not None:
@@ -247,11 +264,12 @@ class FetchBook:
     def _next_attempt(self, life: _Life) -> Run:
         self._attempts += 1
         life.attempt = self._attempts
+        life.begun = False
         return Run(life.spec, life.attempt, life.landed)
 
     def _ended(self, life: _Life, event: Ended, draw: float) -> list[Action]:
         life.landed = max(life.landed, event.end)
-        life.losses = 0
+        life.losses = life.untouched = 0
         if event.complete:
             return [self._end(life, total=event.total)]
         if _all_landed(life) and (event.failure is None or event.failure.retryable):
@@ -280,19 +298,24 @@ class FetchBook:
         return failure.kind == "StatusError" and failure.status in (401, 403) and life.landed > life.spec.start
 
     def _lost(self, life: _Life, landed: int) -> list[Action]:
-        life.losses = 1 if self._policy.renews(landed - life.landed) else life.losses + 1
+        if self._policy.renews(landed - life.landed):
+            life.losses = life.untouched = 0
+        # A worker that died before it took the attempt up cannot have died of it.
+        life.losses += life.begun
+        life.untouched += not life.begun
         life.landed = max(life.landed, landed)
         if _all_landed(life):
             return [self._end(life, total=life.spec.total)]
         if life.reason is not None:
             return [self._end(life, reason=life.reason)]
-        if life.losses >= _LOSSES:
-            failure = Failure("InternalError", f"{life.losses} workers in a row were lost while running this request")
+        if life.losses >= _LOSSES or life.untouched >= _UNTOUCHED_LOSSES:
+            lost = life.losses + life.untouched
+            failure = Failure("InternalError", f"{lost} workers in a row were lost while running this request")
             return [self._end(life, failure=failure)]
         life.state = State.RUNNING
         life.retries += 1
-        lost = BackOff(life.spec, life.attempt, life.losses, 0.0, WORKER_LOST)
-        return [lost, self._next_attempt(life)]
+        again = BackOff(life.spec, life.attempt, max(life.losses, 1), 0.0, WORKER_LOST)
+        return [again, self._next_attempt(life)]
 
     def _cancel(self, request: RequestId, reason: CancelReason) -> list[Action]:
         life = self._lives.get(request)

@@ -17,6 +17,7 @@ from kithara_actors.values import RequestId, Validator
 __all__ = [
     "HEAD_CODEC",
     "WORKER_COMMANDS",
+    "AttemptBegun",
     "AttemptEnded",
     "AttemptHeaders",
     "CancelAttempt",
@@ -60,6 +61,15 @@ class CancelAttempt(Command):
     """Host → worker: shut the attempt's socket down. It is answered by `AttemptEnded`, unless that is under way."""
 
     TAG = 17
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptBegun(Command):
+    """Worker → host: a thread has taken the attempt up; if the worker dies now, the attempt may be why."""
+
+    TAG = 22
+    request: RequestId
     attempt: int
 
 
@@ -111,4 +121,4 @@ class Head(Command):
 HEAD_CODEC = Codec([Head])
 """The head's blob to bytes and back."""
 
-WORKER_COMMANDS: tuple[type[Command], ...] = (RunAttempt, CancelAttempt, AttemptHeaders, AttemptEnded)
+WORKER_COMMANDS: tuple[type[Command], ...] = (RunAttempt, CancelAttempt, AttemptBegun, AttemptHeaders, AttemptEnded)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import queue
 import threading
@@ -16,6 +17,7 @@ from kithara_actors.logic.response import Accepted, Asked
 from kithara_actors.messages.worker import (
     HEAD_CODEC,
     WORKER_COMMANDS,
+    AttemptBegun,
     AttemptEnded,
     AttemptHeaders,
     CancelAttempt,
@@ -73,7 +75,7 @@ class FetchHandler:
         self._jobs: queue.SimpleQueue[_Job] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._running: dict[int, Attempt] = {}
-        self._idle = 0
+        self._waiting = 0
 
     def handle(self, frame: bytes, fds: list[int]) -> None:
         """Start or cut an attempt. Does not block."""
@@ -95,44 +97,57 @@ class FetchHandler:
     def _begin(self, job: _Job) -> None:
         with self._lock:
             self._running[job.order.attempt] = job.attempt
-            need_thread = self._idle < self._jobs.qsize() + 1
-        self._jobs.put(job)
-        if need_thread:
+            waiting = self._waiting > 0
+            if waiting:
+                self._waiting -= 1  # one of them will take this job
+        if not waiting:
             try:
                 threading.Thread(target=self._work, name="fetch", daemon=True).start()
-            except RuntimeError:
-                if not self._idle and len(self._running) == 1:
-                    raise  # no thread at all: let the host see this worker end
+            except RuntimeError as error:
+                short = Failure("ConnectError", f"no thread to fetch with: {error}", retryable=True)
+                self._end(job, _failed(job, short))
+                for fd in job.fds:
+                    os.close(fd)
+                return
+        self._jobs.put(job)
 
     def _work(self) -> None:
-        while True:
-            with self._lock:
-                self._idle += 1
-            try:
-                job = self._jobs.get(timeout=_IDLE)
-            except queue.Empty:
-                return
-            finally:
-                with self._lock:
-                    self._idle -= 1
+        while (job := self._next()) is not None:
+            self._send(self._codec.encode(AttemptBegun(job.order.spec.request, job.order.attempt)))
             try:
                 ended = self._run(job)
-            finally:
+            except Exception as error:  # noqa: BLE001 - every attempt is answered, whatever breaks
+                traceback.print_exc()
+                ended = _failed(job, Failure("InternalError", f"the worker failed: {error}"))
+            self._end(job, ended)
+            with self._lock:
+                self._waiting += 1
+
+    def _next(self) -> _Job | None:
+        """The next job, or None when there has been none for a while and none is on its way to this thread."""
+        while True:
+            try:
+                return self._jobs.get(timeout=_IDLE)
+            except queue.Empty:
                 with self._lock:
-                    del self._running[job.order.attempt]
-            self._send(self._codec.encode(ended))
+                    if self._waiting:
+                        self._waiting -= 1
+                        return None
+
+    def _end(self, job: _Job, ended: AttemptEnded) -> None:
+        with self._lock:
+            del self._running[job.order.attempt]
+        self._send(self._codec.encode(ended))
 
     def _run(self, job: _Job) -> AttemptEnded:
-        order = job.order
-        data, block_fd, wake_fd = job.fds
-        wake = WakeUp(wake_fd)
-        block = ProgressBlock(block_fd)
-        try:
-            return _Transfer(self, order, job.attempt, data, block, wake).run()
-        finally:
-            block.close()
-            wake.close()
-            os.close(data)
+        with contextlib.ExitStack() as held:
+            for fd in job.fds:
+                held.callback(os.close, fd)
+            # Fewer arrive where this process is at its limit of descriptors.
+            data, block_fd, wake_fd = job.fds
+            block = ProgressBlock(os.dup(block_fd))
+            held.callback(block.close)
+            return _Transfer(self, job.order, job.attempt, data, block, WakeUp(wake_fd)).run()
 
     def transfer(self, order: RunAttempt, attempt: Attempt, sink: Sink, job: _Transfer) -> tuple[int, int | None]:
         """Run the HTTP attempt: where it ended, and the total if that is certain."""
@@ -239,6 +254,19 @@ class _Transfer:
     def _landed(self, end: int) -> None:
         self._block.publish(self._order.spec.lane, self._order.spec.generation, end)
         self._wake.signal()
+
+
+def _failed(job: _Job, failure: Failure) -> AttemptEnded:
+    return AttemptEnded(
+        job.order.spec.request,
+        job.order.attempt,
+        job.order.start,
+        complete=False,
+        total=None,
+        broke=False,
+        cancelled=False,
+        failure=failure,
+    )
 
 
 def _bounded(validator: Validator) -> Validator:

@@ -44,7 +44,7 @@ from kithara_actors.messages.events import (
     WorkerStarted,
 )
 from kithara_actors.messages.records import FetchSpec
-from kithara_actors.messages.worker import AttemptEnded, AttemptHeaders, CancelAttempt, RunAttempt
+from kithara_actors.messages.worker import AttemptBegun, AttemptEnded, AttemptHeaders, CancelAttempt, RunAttempt
 from kithara_actors.values import CancelReason, ContentId, RequestId, Validator
 
 ONE, TWO = RequestId(1), RequestId(2)
@@ -299,6 +299,7 @@ def test_three_lost_workers_in_a_row_fail_the_request(house: House) -> None:
     house.up(1, 2, 3)
     house.admit()
     for worker in (1, 2, 3):
+        house.tell(AttemptBegun(ONE, worker))
         house.pool.up.discard(worker)
         house.tell(WorkerGone(worker, 4000 + worker, "killed by SIGSEGV"))
     failed = house.source.take()[-1]

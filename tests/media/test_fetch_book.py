@@ -17,6 +17,7 @@ from kithara_actors.logic.fetch import (
     AskSlot,
     BackOff,
     Begin,
+    Begun,
     Cancel,
     DelayOver,
     End,
@@ -237,19 +238,33 @@ def test_a_lost_worker_costs_no_budget_and_keeps_the_slot() -> None:
 
 def test_three_losses_in_a_row_are_our_fault() -> None:
     book = Book()
-    book.do(Lost(ONE, 1, 1000))
-    book.do(Lost(ONE, 2, 1000))
+    for attempt in (1, 2):
+        book.do(Begun(ONE, attempt))
+        book.do(Lost(ONE, attempt, 1000))
+    book.do(Begun(ONE, 3))
     end = end_of(book.do(Lost(ONE, 3, 1001)))
     assert end.failure is not None
     assert (end.failure.kind, end.end) == ("InternalError", 1001)
 
 
+def test_a_worker_that_died_before_it_took_the_request_up_counts_little() -> None:
+    """Many workers may die at once, and a request be sent from one that is dying to another; not for ever, though."""
+    book = Book()
+    for attempt in range(1, 10):
+        assert len(book.do(Lost(ONE, attempt, 1000))) == 2
+    end = end_of(book.do(Lost(ONE, 10, 1000)))
+    assert end.failure is not None
+    assert end.failure.kind == "InternalError"
+
+
 def test_losses_with_progress_or_a_report_between_them_are_not_in_a_row() -> None:
     book = Book()
     for step in range(1, 6):
+        book.do(Begun(ONE, book.run.attempt))
         assert len(book.do(Lost(ONE, book.run.attempt, 1000 + step * KIB64))) == 2
     other = Book()
     for _ in range(4):
+        other.do(Begun(ONE, other.run.attempt))
         other.do(Lost(ONE, other.run.attempt, 1000))
         other.ended(failure=SERVER) if other.book.state(ONE) is State.RUNNING else None
         if other.book.state(ONE) is State.BACKING_OFF:
@@ -463,6 +478,7 @@ class Lives(RuleBasedStateMachine):
     def lost(self, slot: RequestId, shift: int, by: int) -> None:
         request = self.at.get(slot, slot)
         attempt = self.attempt(request, shift)
+        self.do(Begun(request, attempt))
         self.do(Lost(request, attempt, self.land(request, attempt, by)))
 
     @rule(slot=REQUESTS, shift=st.sampled_from([0, 0, -1]))
