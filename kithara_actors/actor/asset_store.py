@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
+import secrets
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,7 +26,6 @@ from kithara_actors.messages.commands import (
     CommitAsset,
     ReleaseAsset,
 )
-from kithara_actors.messages.events import Committed
 from kithara_actors.values import ContentId
 
 __all__ = ["AssetStore"]
@@ -139,14 +140,20 @@ class AssetStore(Behaviour):
         if order.target is not None:
             final = Path(order.target)
             part = final.with_name(final.name + ".part")
-            return _Active(order.source, order.key, _create(part, 0o666), part, final, own_target=True)
+            return _Active(order.source, order.key, _claim(part, 0o666), part, final, own_target=True)
         if self._root is None:
             return _Active(order.source, order.key, memory_file("kithara-asset"), None, None, own_target=False)
         folder = self._root / order.key[:2]
         folder.mkdir(mode=0o700, exist_ok=True)
         final = folder / f"{order.key}.{order.extension}"
         part = folder / f"{order.key}.part"
-        return _Active(order.source, order.key, _create(part, 0o600), part, final, own_target=False)
+        try:
+            fd = _claim(part, 0o600)
+        except BlockingIOError:
+            # Somebody else is fetching the same asset: another process, or a source of ours that is leaving.
+            part = folder / f"{order.key}.{secrets.token_hex(4)}.part"
+            fd = _claim(part, 0o600)
+        return _Active(order.source, order.key, fd, part, final, own_target=False)
 
     def _commit(self, order: CommitAsset) -> None:
         active = self._active.get(order.content)
@@ -157,6 +164,7 @@ class AssetStore(Behaviour):
                 os.ftruncate(active.fd, order.length)
             if active.part is not None and active.final is not None:
                 active.part.rename(active.final)
+                fcntl.flock(active.fd, fcntl.LOCK_UN)
                 _sync_folder(active.final.parent)
         except OSError as error:
             self._tell(active.source, AssetRefused(order.content, _failure(error)))
@@ -169,7 +177,6 @@ class AssetStore(Behaviour):
             os.close(active.fd)
         else:
             self._keep(active, order)
-        self._publisher.publish(Committed(active.key, order.length))
         self._tell(active.source, AssetCommitted(order.content))
 
     def _keep(self, active: _Active, order: CommitAsset) -> None:
@@ -192,7 +199,10 @@ class AssetStore(Behaviour):
             return
         if active.part is not None:
             _remove_if_same(active.part, active.fd)
+            fcntl.flock(active.fd, fcntl.LOCK_UN)
         os.close(active.fd)
+        # A source that fails waits for this before it says so.
+        self._tell(active.source, AssetRefused(content, Failure("Cancelled", "the content was released")))
 
     def _tell(self, source: str, command: Command) -> None:
         address = self._find(source)
@@ -200,19 +210,38 @@ class AssetStore(Behaviour):
             address.tell(command)
 
 
-def _create(part: Path, mode: int) -> int:
-    """A new, empty file under a name that may be in use by one that is being left behind."""
-    part.unlink(missing_ok=True)
-    return os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+def _claim(part: Path, mode: int) -> int:
+    """An empty file at `part`, locked for as long as anybody holds the descriptor; what a dead owner left is emptied.
+
+    BlockingIOError if somebody else writes there.
+    """
+    while True:
+        fd = os.open(part, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, mode)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if _is_at(part, fd):
+                os.ftruncate(fd, 0)
+                return fd
+        except BlockingIOError as error:
+            os.close(fd)
+            raise BlockingIOError(error.errno, "another download is writing it", str(part)) from None
+        except BaseException:
+            os.close(fd)
+            raise
+        os.close(fd)  # its owner renamed or removed it between our open and our lock
+
+
+def _is_at(part: Path, fd: int) -> bool:
+    try:
+        return os.path.samestat(os.fstat(fd), part.stat())
+    except FileNotFoundError:
+        return False
 
 
 def _remove_if_same(part: Path, fd: int) -> None:
     """Remove `part` unless a successor has put another file there."""
-    try:
-        if os.path.samestat(os.fstat(fd), part.stat()):
-            part.unlink()
-    except FileNotFoundError:
-        pass
+    if _is_at(part, fd):
+        part.unlink(missing_ok=True)
 
 
 def _sync_folder(folder: Path) -> None:
