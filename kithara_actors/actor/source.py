@@ -6,8 +6,8 @@ The bookkeeping is here; the bytes and the progress words are in the `Content`, 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 
 from actors.actor.address import Address
 from actors.actor.cell import Behaviour, StopSelf
@@ -18,6 +18,7 @@ from kithara_actors.assets.content import Content, ContentTable, Lane, View
 from kithara_actors.errors import Failure
 from kithara_actors.logic.demand import Plan, Reader, Running, Situation, Want, plan
 from kithara_actors.logic.file_state import FileEvent, next_phase
+from kithara_actors.logic.ranges import Ranges
 from kithara_actors.media.info import detect
 from kithara_actors.messages.commands import (
     AcquireAsset,
@@ -41,7 +42,7 @@ from kithara_actors.messages.commands import (
     WantAll,
     WantLength,
 )
-from kithara_actors.messages.events import CacheComplete, Event, FileError, Opened, Scope, TotalBytesResolved
+from kithara_actors.messages.events import CacheComplete, Committed, Event, FileError, Opened, Scope, TotalBytesResolved
 from kithara_actors.messages.records import FetchSpec
 from kithara_actors.messages.worker import HEAD_CODEC, Head
 from kithara_actors.values import CancelReason, FetchKind, Phase, Priority, RequestId, StreamId, Validator
@@ -70,9 +71,21 @@ class SourceSpec:
 
 @dataclass(slots=True)
 class _Stream:
-    reader: Reader
+    """`waits` holds, by where each begins, the end of every read that is blocked: several threads may read."""
+
+    look_ahead: int | None
     playing: bool = False
     explicit: bool = False
+    position: int = 0
+    waits: dict[int, int] = field(default_factory=dict)
+    wants_length: bool = False
+    wants_all: bool = False
+
+    def readers(self) -> Iterator[Reader]:
+        for start, end in self.waits.items():
+            yield Reader(start, end, self.look_ahead)
+        if self.position not in self.waits:
+            yield Reader(self.position, None, self.look_ahead)
 
 
 @dataclass(slots=True)
@@ -105,9 +118,9 @@ class Source(Behaviour):
         self._ready = False
         self._leaving = False
         self._committing = False
-        self._want_length = False
-        self._want_all = False
         self._parked = False
+        self._halted = False
+        self._failing: Failure | None = None
         self._changes = 0
         self._generation = 0
         self._reset()
@@ -133,7 +146,7 @@ class Source(Behaviour):
     def handle(self, command: Command) -> None:
         match command:
             case Attach(stream, look_ahead, priority):
-                self._streams[stream] = _Stream(Reader(0, None, look_ahead), priority is Priority.HIGH)
+                self._streams[stream] = _Stream(look_ahead, priority is Priority.HIGH)
                 self._parked = False
                 self._update_priority()
             case Detach(stream, last):
@@ -142,23 +155,22 @@ class Source(Behaviour):
                 if last:
                     self._leave(CancelReason.PEER_CANCEL)
             case ReaderAt(stream, position, waiting_to):
-                known = self._streams.get(stream)
-                if known is not None:
-                    known.reader = replace(known.reader, position=position, waiting_to=waiting_to)
-                    self._parked = self._parked and waiting_to is None
+                self._reader_at(stream, position, waiting_to)
             case SetPlaying(stream, playing, implied):
                 self._set_playing(stream, playing=playing, implied=implied)
-            case WantLength():
-                self._want_length = True
-                self._parked = False
-            case WantAll():
-                self._want_all = True
-                self._parked = False
+            case WantLength(stream):
+                if stream in self._streams:
+                    self._streams[stream].wants_length = True
+                    self._parked = False
+            case WantAll(stream):
+                if stream in self._streams:
+                    self._streams[stream].wants_all = True
+                    self._parked = False
             case AssetReady():
                 self._asset_ready(command)
             case AssetRefused(content, failure):
                 if content == self._content.id:
-                    self._fail(failure)
+                    self._refused(failure)
             case AssetCommitted(content):
                 if content == self._content.id:
                     self._committed()
@@ -169,6 +181,16 @@ class Source(Behaviour):
             case _:
                 raise TypeError(f"Source does not handle {type(command).__name__}")
         self._act()
+
+    def _reader_at(self, stream: StreamId, position: int, waiting_to: int | None) -> None:
+        known = self._streams.get(stream)
+        if known is None:
+            return
+        known.position = position
+        known.waits.pop(position, None)
+        if waiting_to is not None:
+            known.waits[position] = waiting_to
+            self._parked = False
 
     # --- The asset
 
@@ -204,18 +226,33 @@ class Source(Behaviour):
         length = self._content.length
         assert length is not None
         self._publish_opened()
+        self._publish(Committed(self._spec.key, length))
         self._publish(CacheComplete(length))
         self._show(phase=next_phase(self._view.phase, FileEvent.COMMITTED, self._spec.asset))
 
     def _fail(self, failure: Failure) -> None:
         """The asset is over: readers get `failure` at every read, and nothing of it is kept."""
-        if self._view.phase in (Phase.FAILED, Phase.COMPLETE):
+        if self._failing is not None or self._view.phase in (Phase.FAILED, Phase.COMPLETE):
             return
-        self._tell("asset_store", ReleaseAsset(self._content.id))
-        self._show(phase=next_phase(self._view.phase, FileEvent.FAILED, self._spec.asset), failure=failure)
-        self._publish(FileError(failure))
+        self._failing = failure
         for request in self._requests:
             self._cut(request, CancelReason.PEER_CANCEL)
+        if self._ready:
+            # What is stored goes first: who hears of the error finds nothing of it.
+            self._tell("asset_store", ReleaseAsset(self._content.id))
+        else:
+            self._show_failure(failure)
+
+    def _refused(self, failure: Failure) -> None:
+        """The store holds nothing of this content: by its own decision, or because it was asked to drop it."""
+        if self._failing is None:
+            self._fail(failure)
+        elif self._view.phase is not Phase.FAILED:
+            self._show_failure(self._failing)
+
+    def _show_failure(self, failure: Failure) -> None:
+        self._show(phase=next_phase(self._view.phase, FileEvent.FAILED, self._spec.asset), failure=failure)
+        self._publish(FileError(failure))
 
     def _start_over(self, failure: Failure) -> None:
         """Another representation is there now: a new content takes the old one's place, for those who can move."""
@@ -233,10 +270,10 @@ class Source(Behaviour):
         self._reset()
         self._show(phase=phase)
         for stream in self._streams.values():
-            stream.reader = replace(stream.reader, position=0, waiting_to=None)
+            stream.position = 0
+            stream.waits.clear()
         # Readers look for a successor before they look for bytes, and the old view names none of the new ones.
-        old.successor = self._content
-        old.wake.signal()
+        old.replace_by(self._content)
         self._contents.discard(old)
         self._acquire()
 
@@ -251,10 +288,9 @@ class Source(Behaviour):
         request = self._requests.get(headers.request)
         if request is None or self._view.phase is Phase.FAILED:
             return
-        if headers.end is not None:
-            stop = self._content.block.stop(request.lane.slot)
-            end = headers.end if stop is None else min(headers.end, stop)
-            request.lane = replace(request.lane, end=end)
+        if headers.end is not None and (request.lane.end is None or headers.end < request.lane.end):
+            # A lane's end is never raised: what was asked, and where another lane begins, still hold.
+            request.lane = replace(request.lane, end=headers.end)
         if not self._answered:
             self._answered = True
             self._ranges = headers.partial
@@ -295,17 +331,23 @@ class Source(Behaviour):
                 elif not gave_up:
                     self._fail(failure)
                 else:
-                    self._park(failure)
+                    self._park(failure, (end.end, lane.end) if self._answered else (0, None))
             case FetchCancelled():
-                pass
+                # Not by us: the system ends its requests, and would end every one that followed.
+                self._halted = self._halted or not request.cut
 
-    def _park(self, failure: Failure) -> None:
+    def _park(self, failure: Failure, unreached: tuple[int, int | None]) -> None:
         """The budget is spent: who waits is told; the next read of a missing byte starts with a new budget."""
+        low, high = unreached
+        coverage = self._present()
         for stream in self._streams.values():
-            stream.reader = replace(stream.reader, waiting_to=None)
-        self._want_all = self._want_length = False
+            for start in list(stream.waits):
+                missing = coverage.covered_end(start)
+                if low <= missing and (high is None or missing < high):
+                    del stream.waits[start]
+            stream.wants_all = stream.wants_length = False
         self._parked = True
-        self._show(setback=failure, setbacks=self._view.setbacks + 1)
+        self._show(setback=failure, setbacks=self._view.setbacks + 1, unreached=unreached)
 
     def _act(self) -> None:
         """Bring what runs in line with what is wanted."""
@@ -318,29 +360,44 @@ class Source(Behaviour):
             if not self._requests:
                 raise StopSelf
             return
-        if self._ready and not self._commit_if_complete() and not self._parked:
-            self._carry_out(plan(self._situation()))
+        if self._ready and self._failing is None and not self._halted and not self._commit_if_complete():
+            now = self._situation()
+            if self._parked:
+                # Only who is blocked is served: nothing is fetched ahead until somebody lacks it again.
+                now = replace(now, readers=tuple(reader for reader in now.readers if reader.waiting_to is not None))
+            if now.readers or not self._parked:
+                self._carry_out(plan(now))
 
     def _situation(self) -> Situation:
         running = tuple(
             Running(id_, self._landed(request.lane), request.lane.end, request.kind, request.cut)
             for id_, request in self._requests.items()
         )
+        coverage = self._present()
+        total = self._content.length
+        streams = self._streams.values()
+        for stream in streams:
+            for start, end in list(stream.waits.items()):
+                if coverage.covered_end(start) >= (end if total is None else min(end, total)):
+                    del stream.waits[start]
+        return Situation(
+            answered=self._answered,
+            ranges=self._ranges,
+            total=total,
+            coverage=coverage,
+            readers=tuple(reader for stream in streams for reader in stream.readers()),
+            running=running,
+            want_length=any(stream.wants_length for stream in streams),
+            want_all=any(stream.wants_all for stream in streams),
+        )
+
+    def _present(self) -> Ranges:
         coverage = self._view.coverage
         for request in self._requests.values():
             landed = self._landed(request.lane)
             if landed > request.lane.start:
                 coverage = coverage.add(request.lane.start, landed)
-        return Situation(
-            answered=self._answered,
-            ranges=self._ranges,
-            total=self._content.length,
-            coverage=coverage,
-            readers=tuple(stream.reader for stream in self._streams.values()),
-            running=running,
-            want_length=self._want_length,
-            want_all=self._want_all,
-        )
+        return coverage
 
     def _landed(self, lane: Lane) -> int:
         landed = self._content.block.landed(lane.slot, lane.generation)

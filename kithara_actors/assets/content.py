@@ -37,7 +37,8 @@ class View:
     """What the owner says, all at one moment.
 
     `failure` ended the asset for good. `setback` is the last error after which a fetch gave up, `setbacks` how many
-    there were: a read that sees the number rise while it waits raises the setback.
+    there were, `unreached` the bytes that the last one did not bring: who sees the number rise while it waits for
+    one of these raises the setback.
     """
 
     phase: Phase = Phase.INIT
@@ -46,6 +47,7 @@ class View:
     failure: Failure | None = None
     setback: Failure | None = None
     setbacks: int = 0
+    unreached: tuple[int, int | None] = (0, None)
 
 
 class Content:
@@ -61,7 +63,7 @@ class Content:
             raise
         self.view = View()
         self.path: Path | None = None
-        self.successor: Content | None = None
+        self._successor: Content | None = None
         self._fd = -1
         self._holders = 1
         self._lock = threading.Lock()
@@ -79,7 +81,7 @@ class Content:
                 return
             self._fd = fd
             self.path = path
-        self.wake.signal()
+            self.wake.signal()
 
     def retain(self) -> bool:
         """Hold the descriptors open until `release`. False if they are closed already."""
@@ -100,11 +102,33 @@ class Content:
         self.wake.close()
         if fd >= 0:
             os.close(fd)
+        if self._successor is not None:
+            self._successor.release()
 
     def publish(self, view: View) -> None:
-        """Replace the view and wake every reader. Only the owner calls this."""
+        """Replace the view and wake every reader. For the owner, and for who speaks after the owner has gone."""
         self.view = view
-        self.wake.signal()
+        self.signal()
+
+    def signal(self) -> None:
+        """Wake every reader; nothing happens once all have let go."""
+        with self._lock:
+            # Outside the lock the descriptor's number might by now be another file's.
+            if self._holders:
+                self.wake.signal()
+
+    @property
+    def successor(self) -> Content | None:
+        """What took the place of this content, open for as long as this one is held."""
+        return self._successor
+
+    def replace_by(self, successor: Content) -> None:
+        """Send readers on to `successor`. Only the owner calls this, once."""
+        # Kept open from here: its own Source may have ended before the last reader comes over.
+        if not successor.retain():
+            raise ValueError("the successor is closed")
+        self._successor = successor
+        self.signal()
 
     @property
     def length(self) -> int | None:

@@ -6,7 +6,7 @@ Nothing here is remembered: `plan` is a function of what its caller knows, asked
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from kithara_actors.logic.ranges import Ranges
 from kithara_actors.values import FetchKind, RequestId
@@ -119,41 +119,53 @@ def _from_the_front(now: Situation) -> Plan:
     at = now.coverage.covered_end(0)
     if now.total is not None and at >= now.total:
         return Plan()
-    return Plan(start=(Want(at, None, FetchKind.DEMAND),))
+    # Somewhere behind `at` for every reader that lacks something: there are no islands.
+    if now.want_all or any(_missing(now, reader) is not None for reader in now.readers):
+        return Plan(start=(Want(at, None, FetchKind.DEMAND),))
+    return Plan()
 
 
 def _demand(now: Situation) -> tuple[tuple[RequestId, ...], tuple[Want, ...]]:
     """A fetch for each blocked reader that nothing running will reach soon; what nobody needs makes way."""
     wants: list[Want] = []
     keep: set[RequestId] = set()
-    bounded = False
     for reader in now.readers:
         missing = _missing(now, reader)
         if missing is None:
             continue
-        server = _serving(now.running, missing, now.near if reader.waiting_to is not None else None)
+        blocked = reader.waiting_to is not None and missing < reader.waiting_to
+        server = _serving(now.running, missing, now.near if blocked else None)
         if server is not None:
             keep.add(server.request)
-        elif reader.waiting_to is not None and not any(_covers(want, missing) for want in wants):
-            want = _want(now, reader, missing)
-            bounded = bounded or want.end is not None
-            wants.append(want)
+        elif blocked and not any(_reaches_soon(want, missing, now.near) for want in wants):
+            wants.append(_want(now, reader, missing))
     if not wants:
         return (), ()
     if all(_is_tail(now, want) for want in wants):
-        return (), tuple(wants)
+        return (), _apart(wants)
     cut = tuple(run.request for run in now.running if run.request not in keep and not run.cancelling)
-    return cut, tuple(wants)
+    return cut, _apart(wants)
+
+
+def _apart(wants: list[Want]) -> tuple[Want, ...]:
+    """The same bytes, each in one of them only: every one ends where the next begins."""
+    wants = sorted(wants, key=lambda want: want.start)
+    ends = [following.start for following in wants[1:]] + [None]
+    return tuple(
+        replace(want, end=_least(want.end, end)) for want, end in zip(wants, ends, strict=True) if want.start != end
+    )
 
 
 def _missing(now: Situation, reader: Reader) -> int | None:
-    """The first byte the reader lacks, if it lacks one that exists."""
+    """The first byte that the reader lacks: is blocked for, or will need as far as it is known to look ahead."""
     at = now.coverage.covered_end(reader.position)
     if now.total is not None and at >= now.total:
         return None
-    if reader.waiting_to is not None and at >= reader.waiting_to:
-        return None
-    return at
+    if reader.waiting_to is not None and at < reader.waiting_to:
+        return at
+    if now.want_all or reader.look_ahead is None or at - reader.position < reader.look_ahead * _RESUME_SHARE:
+        return at
+    return None
 
 
 def _serving(running: Iterable[Running], position: int, near: int | None) -> Running | None:
@@ -166,8 +178,8 @@ def _serving(running: Iterable[Running], position: int, near: int | None) -> Run
     return None
 
 
-def _covers(want: Want, position: int) -> bool:
-    return want.start <= position and (want.end is None or position < want.end)
+def _reaches_soon(want: Want, position: int, near: int) -> bool:
+    return 0 <= position - want.start <= near and (want.end is None or position < want.end)
 
 
 def _is_tail(now: Situation, want: Want) -> bool:
@@ -194,10 +206,18 @@ def _limit(now: Situation, start: int) -> int | None:
 
     The other way round, whoever starts a fetch ends those that would run into it at its start.
     """
-    ends = [now.coverage.next_start(start), now.total]
-    ends += [run.landed for run in now.running if run.landed > start]
-    known = [end for end in ends if end is not None]
-    return min(known) if known else None
+    end = _least(now.coverage.next_start(start), now.total)
+    for run in now.running:
+        if run.landed > start:
+            end = _least(end, run.landed)
+    return end
+
+
+def _least(one: int | None, other: int | None) -> int | None:
+    """The smaller of two ends, where None is none at all."""
+    if one is None or other is None:
+        return other if one is None else one
+    return min(one, other)
 
 
 def _ahead(now: Situation) -> tuple[Want, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import operator
 import os
 import threading
 import warnings
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Self
 from actors.clock import Clock, monotonic
 from actors.memory.buffer import read_into
 from kithara_actors.assets.content import Content
-from kithara_actors.errors import Failure, KitharaError
+from kithara_actors.errors import Failure, KitharaError, ResourceChanged
 from kithara_actors.media.info import detect
 from kithara_actors.messages.commands import SetPlaying
 from kithara_actors.messages.events import (
@@ -87,9 +88,8 @@ class Stream(io.BufferedIOBase):
         self._epoch = 0
         self._progress_at = 0.0
         self._end_told = False
-        self._window = b""
-        self._window_at = 0
-        self._window_of: Content | None = None
+        # One object, since threads replace it while others look: the bytes, their offset, whose they are.
+        self._window: tuple[bytes, int, Content] | None = None
         self._media_info: MediaInfo | None = None
         self._length: int | None = None
         self._own_fd = -1
@@ -157,6 +157,15 @@ class Stream(io.BufferedIOBase):
         while chunk := self.read(size):
             yield chunk
 
+    def readlines(self, hint: int | None = -1, /) -> list[bytes]:
+        """Lines, though iteration goes by chunks; about `hint` bytes of them if it is positive. Blocks."""
+        lines: list[bytes] = []
+        size = 0
+        while (line := self.readline()) and (hint is None or hint <= 0 or size < hint):
+            lines.append(line)
+            size += len(line)
+        return lines
+
     def __next__(self) -> bytes:
         chunk = self.read(_CHUNK)
         if not chunk:
@@ -186,7 +195,7 @@ class Stream(io.BufferedIOBase):
         self._check_open()
         if whence not in (0, 1, 2):
             raise ValueError(f"invalid whence ({whence}, should be 0, 1 or 2)")
-        offset = offset.__index__()
+        offset = operator.index(offset)
         target = self._length_or_raise() + offset if whence == 2 else offset + (self._position if whence == 1 else 0)
         if target < 0:
             raise ValueError(f"negative seek position {target}")
@@ -247,6 +256,12 @@ class Stream(io.BufferedIOBase):
 
     @property
     def phase(self) -> Phase:
+        """Where the asset is in its life. Never behind the bytes: once one was read it is not INIT. Does not block."""
+        if self._bytes.content.view.phase is Phase.INIT:
+            with contextlib.suppress(KitharaError):
+                # The answer is in the block before the Source has heard of it.
+                if self._bytes.using(lambda content: content.block.has_head):
+                    return Phase.DOWNLOADING
         return self._bytes.content.view.phase
 
     @property
@@ -366,14 +381,19 @@ class Stream(io.BufferedIOBase):
         self._end(Failure("Cancelled", "the stream was closed during the call"))
         with self._state:
             own, self._own_fd = self._own_fd, -1
-            self._window, self._window_of = b"", None
+            self._window = None
         if own >= 0:
             os.close(own)
         if self.events is not None:
             self.events.close()
 
     def __del__(self) -> None:
-        if self._closed or self._bytes.ended is not None:
+        if self._closed:
+            return
+        if self._bytes.ended is not None:
+            # Nothing is left to end, and nobody else can hold what is closed here.
+            if self._own_fd >= 0:
+                os.close(self._own_fd)
             return
         warnings.warn(f"unclosed stream {self!r}", ResourceWarning, source=self, stacklevel=2)
         # Collection may run in the middle of anything: closing takes locks, so it happens on another thread.
@@ -381,11 +401,13 @@ class Stream(io.BufferedIOBase):
 
     def stop(self, failure: Failure) -> None:
         """The system has stopped: every read raises `failure` from here on. Called by the system."""
-        self._bytes.end(failure)
+        if self._bytes.end(failure):
+            self._bytes.let_go()
 
     def _end(self, failure: Failure) -> None:
         if self._bytes.end(failure):
             self._link.detach(self._id)
+            self._bytes.let_go()
 
     def __enter__(self) -> Self:
         self._check_open()
@@ -397,7 +419,7 @@ class Stream(io.BufferedIOBase):
         self.close()
 
     def __repr__(self) -> str:
-        return f"<Stream {self._id} {self.name!r} {'closed' if self._closed else self.phase}>"
+        return f"<Stream {self._id} {self.name!r} {'closed' if self._closed else self._bytes.content.view.phase}>"
 
     def __reduce__(self) -> Any:
         raise TypeError("a Stream cannot be pickled; open the source again")
@@ -455,22 +477,21 @@ class Stream(io.BufferedIOBase):
 
     def _read_small(self, start: int, size: int) -> bytes:
         """Through a window of bytes that are present, so that a parser's tiny reads cost no system call each."""
-        window, at = self._window, self._window_at
-        content = self._window_of
-        if content is not None and content.successor is None and at <= start and start + size <= at + len(window):
-            if self._bytes.ended is None and content.view.failure is None:
-                return window[start - at : start - at + size]
-            self._bytes.check()
+        if self._window is not None:
+            window, at, content = self._window
+            if at <= start and start + size <= at + len(window) and content.successor is None:
+                self._bytes.check()
+                if content.view.failure is None:
+                    return window[start - at : start - at + size]
 
         def load(content: Content) -> bytes:
             end = min(self._bytes.bytes_at(content, start, start + size), start + _WINDOW)
             if end <= start:
                 return b""
-            data = os.pread(content.fd, end - start, start)
-            self._bytes.touched = True
+            data = self._pread(content, end - start, start)
             with self._state:
                 if not self._closed:
-                    self._window, self._window_at, self._window_of = data, start, content
+                    self._window = (data, start, content)
             return data[:size]
 
         return self._bytes.using(load)
@@ -482,8 +503,7 @@ class Stream(io.BufferedIOBase):
             goal = at + _PIECE if size < 0 else min(at + _PIECE, start + size)
             end = min(self._bytes.bytes_at(content, at, goal), start + size if size >= 0 else goal)
             if end > at:
-                piece = os.pread(content.fd, end - at, at)
-                self._bytes.touched = True
+                piece = self._pread(content, end - at, at)
                 if size >= 0 and len(piece) == size:
                     return piece
                 pieces.append(piece)
@@ -499,8 +519,11 @@ class Stream(io.BufferedIOBase):
                 goal = min(at + _PIECE, last)
                 end = min(self._bytes.bytes_at(content, at, goal), last)
                 if end > at:
-                    at += read_into(content.fd, view[at - start : end - start], at)
+                    got = read_into(content.fd, view[at - start : end - start], at)
                     self._bytes.touched = True
+                    if got < end - at:
+                        self._bytes.fail(_cut_short())
+                    at = end
                 elif self._bytes.is_end(content, at):
                     break
             return at - start
@@ -516,7 +539,18 @@ class Stream(io.BufferedIOBase):
             end = min(self._bytes.bytes_at(content, start, start + 1), start + size)
             if end <= start:
                 return b""
-            self._bytes.touched = True
-            return os.pread(content.fd, end - start, start)
+            return self._pread(content, end - start, start)
 
         return self._bytes.using(some) if size else b""
+
+    def _pread(self, content: Content, size: int, at: int) -> bytes:
+        """Bytes that are present; at least one of them."""
+        data = os.pread(content.fd, size, at)
+        self._bytes.touched = True
+        if not data:
+            self._bytes.fail(_cut_short())
+        return data
+
+
+def _cut_short() -> ResourceChanged:
+    return ResourceChanged("the file on disk became shorter while it was open")

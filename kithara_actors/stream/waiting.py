@@ -11,7 +11,7 @@ from typing import NoReturn, TypeVar
 
 from actors.clock import monotonic
 from actors.memory.progress import Waiter
-from kithara_actors.assets.content import Content
+from kithara_actors.assets.content import Content, View
 from kithara_actors.errors import Failure, InternalError, ReadTimeout, ResourceChanged, SystemStopped, restore
 from kithara_actors.logic.demand import NEAR
 from kithara_actors.messages.commands import ReaderAt, SetPlaying, WantAll, WantLength
@@ -48,6 +48,7 @@ class ByteWaiter:
         self._lock = threading.RLock()
         self._users = 0
         self._ended: Failure | None = None
+        self._leaving = False
         self._released = False
         self._play_known = False
         self._reported = -1
@@ -56,19 +57,20 @@ class ByteWaiter:
     # --- Lifetime
 
     def end(self, failure: Failure) -> bool:
-        """Make every read, in progress or to come, raise `failure`; descriptors go with the last one inside.
-
-        False if it was ended before.
-        """
+        """Make every read, in progress or to come, raise `failure`; False if it was ended before. `let_go` follows."""
         with self._lock:
             if self._ended is not None:
                 return False
             self._ended = failure
-            content = self._content
-            if not self._released:
-                content.wake.signal()
-            self._release_if_unused()
+            self._content.signal()
         return True
+
+    def let_go(self) -> None:
+        """Release the descriptors, when the last read has left. Not before the system has forgotten the stream: it
+        hands the content of one that it knows to the next."""
+        with self._lock:
+            self._leaving = True
+            self._release_if_unused()
 
     @property
     def ended(self) -> Failure | None:
@@ -94,7 +96,7 @@ class ByteWaiter:
                     self._release_if_unused()
 
     def _release_if_unused(self) -> None:
-        if self._ended is not None and not self._users and not self._released:
+        if self._leaving and not self._users and not self._released:
             self._released = True
             self._drop_waiters()
             self._content.release()
@@ -109,8 +111,9 @@ class ByteWaiter:
         while (successor := self._content.successor) is not None:
             if self.touched:
                 self._changed()
-            if self._users or not successor.retain():
+            if self._users:
                 return
+            successor.retain()  # open, since the old one holds it and is held by us
             self._drop_waiters()
             self._content.release()
             self._content = successor
@@ -147,9 +150,7 @@ class ByteWaiter:
         """
         reached = self._reached(content, start, end)
         if reached is not None:
-            if self._look_ahead is not None and abs(reached - self._reported) >= _REPORT_STEP:
-                self._reported = reached
-                self.link.tell(ReaderAt(self.stream, reached, None))
+            self._report(min(reached, end))
             return reached
         if not self._play_known:
             self._play_known = True
@@ -168,7 +169,22 @@ class ByteWaiter:
         def again() -> None:
             told.clear()
 
-        return self._until(content, look, again)
+        def concerned(view: View) -> bool:
+            low, high = view.unreached
+            missing = content.available(start)
+            return low <= missing and (high is None or missing < high)
+
+        try:
+            return self._until(content, look, again, self._read_timeout, concerned)
+        except BaseException:
+            self.link.tell(ReaderAt(self.stream, start, None))
+            raise
+
+    def _report(self, position: int) -> None:
+        """Say where a reader is that the download may run ahead of only so far."""
+        if self._look_ahead and abs(position - self._reported) >= min(_REPORT_STEP, max(1, self._look_ahead // 4)):
+            self._reported = position
+            self.link.tell(ReaderAt(self.stream, position, None))
 
     def head(self, content: Content) -> bool:
         """Block until the first answer has said what it is: False if the asset failed before. See `bytes_at`."""
@@ -182,7 +198,7 @@ class ByteWaiter:
             return True
         self.link.tell(WantLength(self.stream))
         try:
-            return self._until(content, look, lambda: None)
+            return self._until(content, look, lambda: None, self._read_timeout)
         except (ResourceChanged, SystemStopped, ReadTimeout):
             raise
         except OSError as error:
@@ -200,9 +216,11 @@ class ByteWaiter:
         if look():
             return True
         self.link.tell(WantAll(self.stream))
+        before = self.error
         try:
-            return self._until(content, look, lambda: None, timeout, limited=True)
+            return self._until(content, look, lambda: None, timeout)
         except ReadTimeout:
+            self.error = before
             return False
 
     def _reached(self, content: Content, start: int, end: int) -> int | None:
@@ -228,12 +246,13 @@ class ByteWaiter:
         content: Content,
         look: Callable[[], T | None],
         again: Callable[[], None],
-        limit: float | None = None,
-        *,
-        limited: bool = False,
+        limit: float | None,
+        concerned: Callable[[View], bool] = lambda _: True,
     ) -> T:
-        """Sleep on the wake-up until `look` finds something. `again` is called when the net had to catch it."""
-        limit = limit if limited else self._read_timeout
+        """Sleep on the wake-up until `look` finds something, at most `limit` seconds.
+
+        `again` is called when the net had to catch it; `concerned` tells whether a setback is the caller's.
+        """
         deadline = None if limit is None else monotonic() + limit
         setbacks = content.view.setbacks
         waiter = self._borrow(content)
@@ -243,7 +262,7 @@ class ByteWaiter:
                 found = look()
                 if found is not None:
                     return found
-                self._check_waiting(content, setbacks)
+                setbacks = self._check_waiting(content, setbacks, concerned)
                 pause = _NET if deadline is None else min(_NET, deadline - monotonic())
                 if pause <= 0:
                     self.fail(ReadTimeout(f"the bytes did not arrive within {limit:g} s"))
@@ -252,7 +271,8 @@ class ByteWaiter:
         finally:
             self._give_back(content, waiter)
 
-    def _check_waiting(self, content: Content, setbacks: int) -> None:
+    def _check_waiting(self, content: Content, setbacks: int, concerned: Callable[[View], bool]) -> int:
+        """Raise what concerns a waiting caller that knows of so many setbacks; how many it knows of now."""
         self.check()
         if content.successor is not None:
             if self.touched:
@@ -261,8 +281,9 @@ class ByteWaiter:
         view = content.view
         if view.failure is not None:
             self.fail(restore(view.failure))
-        if view.setbacks > setbacks and view.setback is not None:
+        if view.setbacks > setbacks and view.setback is not None and concerned(view):
             self.fail(restore(view.setback))
+        return view.setbacks
 
     def _changed(self) -> NoReturn:
         self.fail(ResourceChanged("the file was replaced on the server after part of it had been read; open it again"))
