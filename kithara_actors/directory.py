@@ -16,12 +16,13 @@ from actors.actor.address import Address
 from actors.actor.system import Runtime
 from actors.messages.command import Command
 from kithara_actors.actor.publisher import Publisher
-from kithara_actors.actor.source import Source, SourceSpec
+from kithara_actors.actor.source import Source
 from kithara_actors.assets.content import Content, ContentTable, View
 from kithara_actors.errors import Failure, SystemStopped
 from kithara_actors.logic.ranges import Ranges
 from kithara_actors.messages.commands import AddSubscriber, Attach, Detach, RemoveSubscriber
 from kithara_actors.messages.events import Envelope, Event, Scope
+from kithara_actors.messages.records import SourceSpec
 from kithara_actors.messages.worker import HEAD_CODEC, Head
 from kithara_actors.stream.reader import Stream
 from kithara_actors.stream.subscription import Subscribers, Subscription, deliver_to
@@ -223,7 +224,8 @@ class Directory:
         if options.subscribe:
             events = link.subscribe(stream_id, None, None)
         content = entry.current()
-        content.retain()
+        held = content.retain()
+        assert held, "the entry of an asset in use holds its content"
         stream = Stream(
             stream_id,
             content,

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from kithara_actors.actor.source import SourceSpec
 from kithara_actors.config import Config
 from kithara_actors.logic.naming import (
     asset_key,
@@ -17,6 +16,7 @@ from kithara_actors.logic.naming import (
     origin_of,
     split_userinfo,
 )
+from kithara_actors.messages.records import SourceSpec
 
 __all__ = ["Named", "ahead_of", "local_path", "named"]
 

@@ -78,7 +78,7 @@ class Downloader(Behaviour):
         publisher: Publisher,
         max_retries: int,
         clock: Clock = monotonic,
-        draw: Callable[[], float] = random.random,
+        draw: Callable[[], float] | None = None,
     ) -> None:
         self._book = book
         self._pool = pool
@@ -88,7 +88,8 @@ class Downloader(Behaviour):
         self._publisher = publisher
         self._max_retries = max_retries
         self._clock = clock
-        self._draw = draw
+        # A generator of its own: the host's global one is the host's.
+        self._draw = draw or random.Random().random  # noqa: S311 - jitter
         self._codec = Codec(WORKER_COMMANDS)
         self._stopping = False
         self._load: dict[int, int] = {}

@@ -6,19 +6,19 @@ The bookkeeping is here; the bytes and the progress words are in the `Content`, 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import replace
 
 from actors.actor.address import Address
 from actors.actor.cell import Behaviour, StopSelf
-from actors.memory.progress import LANES
 from actors.messages.command import Command
 from kithara_actors.actor.publisher import Publisher
-from kithara_actors.assets.content import Content, ContentTable, Lane, View
+from kithara_actors.assets.content import Content, ContentTable, View
+from kithara_actors.assets.transfers import Transfers
 from kithara_actors.errors import Failure
-from kithara_actors.logic.demand import Plan, Reader, Running, Situation, Want, plan
+from kithara_actors.logic.audience import Audience
+from kithara_actors.logic.demand import Plan, Situation, Want, plan
 from kithara_actors.logic.file_state import FileEvent, next_phase
-from kithara_actors.logic.ranges import Ranges
 from kithara_actors.media.info import detect
 from kithara_actors.messages.commands import (
     AcquireAsset,
@@ -43,56 +43,13 @@ from kithara_actors.messages.commands import (
     WantLength,
 )
 from kithara_actors.messages.events import CacheComplete, Committed, Event, FileError, Opened, Scope, TotalBytesResolved
-from kithara_actors.messages.records import FetchSpec
+from kithara_actors.messages.records import FetchSpec, SourceSpec
 from kithara_actors.messages.worker import HEAD_CODEC, Head
-from kithara_actors.values import CancelReason, FetchKind, Phase, Priority, RequestId, StreamId, Validator
+from kithara_actors.values import CancelReason, Phase, Priority, RequestId, Validator
 
-__all__ = ["Source", "SourceSpec"]
+__all__ = ["Source"]
 
-_SNIFF = 64 * 1024
-_GENERATIONS = 1 << 16
 _CHANGES = 5
-
-
-@dataclass(frozen=True, slots=True)
-class SourceSpec:
-    """What a source fetches, and as whom. `limit` is the most bytes that may be stored, None for no limit."""
-
-    asset: int
-    name: str
-    url: str
-    origin: str
-    headers: tuple[tuple[str, str], ...]
-    key: str
-    extension: str
-    target: str | None
-    limit: int | None
-
-
-@dataclass(slots=True)
-class _Stream:
-    """`waits` holds, by where each begins, the end of every read that is blocked: several threads may read."""
-
-    look_ahead: int | None
-    playing: bool = False
-    explicit: bool = False
-    position: int = 0
-    waits: dict[int, int] = field(default_factory=dict)
-    wants_length: bool = False
-    wants_all: bool = False
-
-    def readers(self) -> Iterator[Reader]:
-        for start, end in self.waits.items():
-            yield Reader(start, end, self.look_ahead)
-        if self.position not in self.waits:
-            yield Reader(self.position, None, self.look_ahead)
-
-
-@dataclass(slots=True)
-class _Request:
-    lane: Lane
-    kind: FetchKind
-    cut: bool = False
 
 
 class Source(Behaviour):
@@ -113,7 +70,7 @@ class Source(Behaviour):
         self._find = find
         self._publisher = publisher
         self._next_request = next_request
-        self._streams: dict[StreamId, _Stream] = {}
+        self._audience = Audience()
         self._priority = Priority.LOW
         self._ready = False
         self._leaving = False
@@ -122,11 +79,11 @@ class Source(Behaviour):
         self._halted = False
         self._failing: Failure | None = None
         self._changes = 0
-        self._generation = 0
+        self._transfers = Transfers(content.block)
         self._reset()
 
     def _reset(self) -> None:
-        self._requests: dict[RequestId, _Request] = {}
+        self._transfers = Transfers(self._content.block, self._transfers.generation)
         self._view = View()
         self._answered = False
         self._ranges = False
@@ -146,25 +103,22 @@ class Source(Behaviour):
     def handle(self, command: Command) -> None:
         match command:
             case Attach(stream, look_ahead, priority):
-                self._streams[stream] = _Stream(look_ahead, priority is Priority.HIGH)
+                self._audience.join(stream, look_ahead, playing=priority is Priority.HIGH)
                 self._parked = False
-                self._update_priority()
             case Detach(stream, last):
-                self._streams.pop(stream, None)
-                self._update_priority()
+                self._audience.leave(stream)
                 if last:
                     self._leave(CancelReason.PEER_CANCEL)
             case ReaderAt(stream, position, waiting_to):
-                self._reader_at(stream, position, waiting_to)
+                if self._audience.at(stream, position, waiting_to) and waiting_to is not None:
+                    self._parked = False
             case SetPlaying(stream, playing, implied):
-                self._set_playing(stream, playing=playing, implied=implied)
+                self._audience.play(stream, playing=playing, implied=implied)
             case WantLength(stream):
-                if stream in self._streams:
-                    self._streams[stream].wants_length = True
+                if self._audience.want_length(stream):
                     self._parked = False
             case WantAll(stream):
-                if stream in self._streams:
-                    self._streams[stream].wants_all = True
+                if self._audience.want_all(stream):
                     self._parked = False
             case AssetReady():
                 self._asset_ready(command)
@@ -180,17 +134,8 @@ class Source(Behaviour):
                 self._fetch_over(command)
             case _:
                 raise TypeError(f"Source does not handle {type(command).__name__}")
+        self._update_priority()
         self._act()
-
-    def _reader_at(self, stream: StreamId, position: int, waiting_to: int | None) -> None:
-        known = self._streams.get(stream)
-        if known is None:
-            return
-        known.position = position
-        known.waits.pop(position, None)
-        if waiting_to is not None:
-            known.waits[position] = waiting_to
-            self._parked = False
 
     # --- The asset
 
@@ -214,13 +159,9 @@ class Source(Behaviour):
             phase=next_phase(self._view.phase, FileEvent.FOUND_COMPLETE, self._spec.asset),
             coverage=self._view.coverage.add(0, ready.length),
         )
-        info = detect(ready.content_type, self._first_bytes())
+        info = detect(ready.content_type, self._content.first_bytes())
         self._publish(Opened(info, ready.length, cached=True))
         self._publish(TotalBytesResolved(ready.length, "committed_length"))
-
-    def _first_bytes(self) -> bytes:
-        present = min(self._content.available(0), _SNIFF)
-        return os.pread(self._content.fd, present, 0) if present else b""
 
     def _committed(self) -> None:
         length = self._content.length
@@ -235,7 +176,7 @@ class Source(Behaviour):
         if self._failing is not None or self._view.phase in (Phase.FAILED, Phase.COMPLETE):
             return
         self._failing = failure
-        for request in self._requests:
+        for request in self._transfers.requests():
             self._cut(request, CancelReason.PEER_CANCEL)
         if self._ready:
             # What is stored goes first: who hears of the error finds nothing of it.
@@ -262,16 +203,14 @@ class Source(Behaviour):
             return
         old = self._content
         phase = next_phase(self._view.phase, FileEvent.CHANGED, self._spec.asset)
-        for request in self._requests:
+        for request in self._transfers.requests():
             self._cut(request, CancelReason.EPOCH_CANCEL)
         self._tell("asset_store", ReleaseAsset(old.id))
         self._content = self._contents.create()
         self._ready = False
         self._reset()
         self._show(phase=phase)
-        for stream in self._streams.values():
-            stream.position = 0
-            stream.waits.clear()
+        self._audience.rewind()
         # Readers look for a successor before they look for bytes, and the old view names none of the new ones.
         old.replace_by(self._content)
         self._contents.discard(old)
@@ -279,18 +218,16 @@ class Source(Behaviour):
 
     def _leave(self, reason: CancelReason) -> None:
         self._leaving = True
-        for request in self._requests:
+        for request in self._transfers.requests():
             self._cut(request, reason)
 
     # --- Requests
 
     def _headers(self, headers: FetchHeaders) -> None:
-        request = self._requests.get(headers.request)
-        if request is None or self._view.phase is Phase.FAILED:
+        if headers.request not in self._transfers or self._view.phase is Phase.FAILED:
             return
-        if headers.end is not None and (request.lane.end is None or headers.end < request.lane.end):
-            # A lane's end is never raised: what was asked, and where another lane begins, still hold.
-            request.lane = replace(request.lane, end=headers.end)
+        if headers.end is not None:
+            self._transfers.announced(headers.request, headers.end)
         if not self._answered:
             self._answered = True
             self._ranges = headers.partial
@@ -309,14 +246,14 @@ class Source(Behaviour):
     def _publish_opened(self) -> None:
         if not self._opened_told and self._answered:
             self._opened_told = True
-            info = detect(self._content_type, self._first_bytes())
+            info = detect(self._content_type, self._content.first_bytes())
             self._publish(Opened(info, self._content.length, cached=False))
 
     def _fetch_over(self, end: FetchDone | FetchFailed | FetchCancelled) -> None:
-        request = self._requests.pop(end.request, None)
-        if request is None:
+        closed = self._transfers.close(end.request)
+        if closed is None:
             return  # of a content that was replaced
-        lane = request.lane
+        lane, cut = closed
         if end.end > lane.start:
             # Merged before the lane goes, so that no reader finds the bytes in neither.
             self._show(coverage=self._view.coverage.add(lane.start, end.end))
@@ -334,30 +271,23 @@ class Source(Behaviour):
                     self._park(failure, (end.end, lane.end) if self._answered else (0, None))
             case FetchCancelled():
                 # Not by us: the system ends its requests, and would end every one that followed.
-                self._halted = self._halted or not request.cut
+                self._halted = self._halted or not cut
 
     def _park(self, failure: Failure, unreached: tuple[int, int | None]) -> None:
         """The budget is spent: who waits is told; the next read of a missing byte starts with a new budget."""
-        low, high = unreached
-        coverage = self._present()
-        for stream in self._streams.values():
-            for start in list(stream.waits):
-                missing = coverage.covered_end(start)
-                if low <= missing and (high is None or missing < high):
-                    del stream.waits[start]
-            stream.wants_all = stream.wants_length = False
+        self._audience.gave_up(self._transfers.present(self._view.coverage), unreached)
         self._parked = True
         self._show(setback=failure, setbacks=self._view.setbacks + 1, unreached=unreached)
 
     def _act(self) -> None:
         """Bring what runs in line with what is wanted."""
         if self._leaving:
-            if not self._requests:
+            if not self._transfers:
                 raise StopSelf
             return
         if self._view.phase in (Phase.FAILED, Phase.COMPLETE):
             # The content says all that readers need from here on.
-            if not self._requests:
+            if not self._transfers:
                 raise StopSelf
             return
         if self._ready and self._failing is None and not self._halted and not self._commit_if_complete():
@@ -369,39 +299,20 @@ class Source(Behaviour):
                 self._carry_out(plan(now))
 
     def _situation(self) -> Situation:
-        running = tuple(
-            Running(id_, self._landed(request.lane), request.lane.end, request.kind, request.cut)
-            for id_, request in self._requests.items()
-        )
-        coverage = self._present()
+        running = self._transfers.running()
+        coverage = self._transfers.present(self._view.coverage)
         total = self._content.length
-        streams = self._streams.values()
-        for stream in streams:
-            for start, end in list(stream.waits.items()):
-                if coverage.covered_end(start) >= (end if total is None else min(end, total)):
-                    del stream.waits[start]
+        self._audience.served(coverage, total)
         return Situation(
             answered=self._answered,
             ranges=self._ranges,
             total=total,
             coverage=coverage,
-            readers=tuple(reader for stream in streams for reader in stream.readers()),
+            readers=self._audience.readers(),
             running=running,
-            want_length=any(stream.wants_length for stream in streams),
-            want_all=any(stream.wants_all for stream in streams),
+            want_length=self._audience.wants_length,
+            want_all=self._audience.wants_all,
         )
-
-    def _present(self) -> Ranges:
-        coverage = self._view.coverage
-        for request in self._requests.values():
-            landed = self._landed(request.lane)
-            if landed > request.lane.start:
-                coverage = coverage.add(request.lane.start, landed)
-        return coverage
-
-    def _landed(self, lane: Lane) -> int:
-        landed = self._content.block.landed(lane.slot, lane.generation)
-        return lane.start if landed is None else landed
 
     def _carry_out(self, todo: Plan) -> None:
         for request in todo.cut:
@@ -410,28 +321,17 @@ class Source(Behaviour):
             self._begin(want)
 
     def _begin(self, want: Want) -> None:
-        used = {request.lane.slot for request in self._requests.values()}
-        slot = next((slot for slot in range(LANES) if slot not in used), None)
-        if slot is None:
-            return  # as many fetches as there are lanes: the next end asks again
-        self._generation = (self._generation + 1) % _GENERATIONS
-        for request in self._requests.values():
-            # Whoever would run into the new lane ends where it begins.
-            lane = request.lane
-            if lane.start <= want.start and (lane.end is None or lane.end > want.start):
-                self._content.block.stop_at(lane.slot, want.start)
-                request.lane = replace(lane, end=want.start)
-        lane = Lane(slot, self._generation, want.start, want.end)
-        self._content.block.open_lane(slot, self._generation, want.start)
-        request_id = self._next_request()
-        self._requests[request_id] = _Request(lane, want.kind)
+        if self._transfers.full:
+            return  # the next end asks again
+        request = self._next_request()
+        lane = self._transfers.open(request, want.start, want.end, want.kind)
         self._show()
         spec = self._spec
         self._tell(
             "registry",
             Fetch(
                 FetchSpec(
-                    request=request_id,
+                    request=request,
                     asset=spec.asset,
                     peer=spec.name,
                     kind=want.kind,
@@ -439,8 +339,8 @@ class Source(Behaviour):
                     origin=spec.origin,
                     headers=spec.headers,
                     content=self._content.id,
-                    lane=slot,
-                    generation=self._generation,
+                    lane=lane.slot,
+                    generation=lane.generation,
                     start=want.start,
                     end=want.end,
                     ranged=True,
@@ -452,14 +352,14 @@ class Source(Behaviour):
         )
 
     def _cut(self, request: RequestId, reason: CancelReason) -> None:
-        self._requests[request].cut = True
+        self._transfers.cut(request)
         self._tell("registry", CancelFetch(request, reason))
 
     def _commit_if_complete(self) -> bool:
         total = self._content.length
         if self._committing:
             return True
-        if not self._answered or total is None or self._requests:
+        if not self._answered or total is None or self._transfers:
             return False
         if not self._view.coverage.covers(0, total):
             return False
@@ -474,17 +374,8 @@ class Source(Behaviour):
 
     # --- Priority
 
-    def _set_playing(self, stream: StreamId, *, playing: bool, implied: bool) -> None:
-        known = self._streams.get(stream)
-        if known is None or (implied and known.explicit):
-            return
-        known.playing = playing
-        known.explicit = known.explicit or not implied
-        self._update_priority()
-
     def _update_priority(self) -> None:
-        playing = any(stream.playing for stream in self._streams.values())
-        priority = Priority.HIGH if playing else Priority.LOW
+        priority = self._audience.priority
         if priority is not self._priority:
             self._priority = priority
             self._tell("registry", SetPriority(self._spec.name, priority))
@@ -492,8 +383,7 @@ class Source(Behaviour):
     # --- Speaking
 
     def _show(self, **changes: object) -> None:
-        lanes = tuple(request.lane for request in self._requests.values())
-        self._view = replace(self._view, lanes=lanes, **changes)  # type: ignore[arg-type]
+        self._view = replace(self._view, lanes=self._transfers.lanes(), **changes)  # type: ignore[arg-type]
         self._content.publish(self._view)
 
     def _publish(self, event: Event) -> None:

@@ -17,9 +17,14 @@ from pathlib import Path
 from actors.memory.progress import ProgressBlock, WakeUp
 from kithara_actors.errors import Failure
 from kithara_actors.logic.ranges import Ranges
-from kithara_actors.values import ContentId, Phase
+from kithara_actors.media.info import detect
+from kithara_actors.messages.worker import HEAD_CODEC, Head
+from kithara_actors.values import ContentId, MediaInfo, Phase
 
-__all__ = ["Content", "ContentTable", "Lane", "View"]
+__all__ = ["SNIFF", "Content", "ContentTable", "Lane", "View"]
+
+SNIFF = 64 * 1024
+"""Bytes from the front that tell codec and container, where anything does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +139,23 @@ class Content:
     def length(self) -> int | None:
         """Bytes in all, or None while that is not certain."""
         return self.block.length
+
+    def first_bytes(self) -> bytes:
+        """What is there of the first `SNIFF` bytes."""
+        present = min(self.available(0), SNIFF)
+        return os.pread(self.fd, present, 0) if present else b""
+
+    def media_info(self) -> MediaInfo | None:
+        """Codec and container, from the Content-Type, else from the first bytes; None until they can be told."""
+        if not self.block.has_head:
+            return None
+        head = HEAD_CODEC.decode(self.block.blob)
+        assert isinstance(head, Head)
+        first = self.first_bytes()
+        info = detect(head.content_type, first)
+        if info.codec is None and len(first) < SNIFF and self.view.phase is Phase.DOWNLOADING:
+            return None
+        return info
 
     def available(self, offset: int) -> int:
         """The end of the bytes that are present from `offset` on without a gap; `offset` itself if none is."""

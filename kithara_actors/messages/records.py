@@ -1,4 +1,4 @@
-"""Records that travel inside commands of several receivers."""
+"""Records that travel inside commands of several receivers, or are given to an actor when it is made."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from kithara_actors.values import ContentId, FetchKind, RequestId, Validator
 
-__all__ = ["FetchSpec"]
+__all__ = ["FetchSpec", "SourceSpec"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,4 +35,19 @@ class FetchSpec:
     ranged: bool
     total: int | None
     validator: Validator | None
+    limit: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class SourceSpec:
+    """What a source fetches, and as whom. `limit` is the most bytes that may be stored, None for no limit."""
+
+    asset: int
+    name: str
+    url: str
+    origin: str
+    headers: tuple[tuple[str, str], ...]
+    key: str
+    extension: str
+    target: str | None
     limit: int | None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import io
 import operator
-import os
 import threading
 import warnings
 from collections.abc import Callable, Iterator
@@ -14,22 +13,15 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from actors.clock import Clock, monotonic
-from actors.memory.buffer import read_into
 from kithara_actors.assets.content import Content
-from kithara_actors.errors import Failure, KitharaError, ResourceChanged
-from kithara_actors.media.info import detect
+from kithara_actors.errors import Failure, KitharaError
 from kithara_actors.messages.commands import SetPlaying
-from kithara_actors.messages.events import (
-    EndOfStream,
-    Envelope,
-    Opened,
-    ReaderSeek,
-    ReadProgress,
-    TotalBytesResolved,
-)
-from kithara_actors.messages.worker import HEAD_CODEC, Head
+from kithara_actors.messages.events import Envelope
+from kithara_actors.stream.copying import CHUNK, ByteCopier
+from kithara_actors.stream.descriptor import OwnDescriptor
 from kithara_actors.stream.link import Link
 from kithara_actors.stream.subscription import Subscription
+from kithara_actors.stream.telling import ReadTeller
 from kithara_actors.stream.waiting import ByteWaiter
 from kithara_actors.values import MediaInfo, Phase, StreamId
 
@@ -38,12 +30,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Stream"]
 
-_CHUNK = 64 * 1024
-_WINDOW = 64 * 1024
-_SMALL = 8 * 1024
-_PIECE = 1024 * 1024
-_SNIFF = 64 * 1024
-_PROGRESS_EVERY = 0.1
 _CLOSED = "I/O operation on closed file."
 
 
@@ -78,21 +64,16 @@ class Stream(io.BufferedIOBase):
         self._id = stream
         self._link = link
         self._wait_for_length = wait_for_length
-        self._clock = clock
         self._bytes = ByteWaiter(stream, content, link, look_ahead, read_timeout)
+        self._copy = ByteCopier(self._bytes)
+        self._told = ReadTeller(stream, link, clock)
         self._turn = threading.RLock()
         self._state = threading.RLock()
         self._position = 0
         self._moves = 0
-        self._last_end = 0
-        self._epoch = 0
-        self._progress_at = 0.0
-        self._end_told = False
-        # One object, since threads replace it while others look: the bytes, their offset, whose they are.
-        self._window: tuple[bytes, int, Content] | None = None
         self._media_info: MediaInfo | None = None
         self._length: int | None = None
-        self._own_fd = -1
+        self._own = OwnDescriptor()
         self._closed = False
 
     # --- Reading
@@ -101,7 +82,7 @@ class Stream(io.BufferedIOBase):
         """`size` bytes, fewer only at the end of the file; all that follow if `size` is None or negative. Blocks."""
         with self._turn:
             start, moves = self._begin()
-            data = self._read_from(start, -1 if size is None else size)
+            data = self._copy.read(start, -1 if size is None else size)
             self._advance(start, len(data), moves)
         return data
 
@@ -109,7 +90,7 @@ class Stream(io.BufferedIOBase):
         """What is there, at least one byte and at most `size` (or a chunk); blocks only until one byte is there."""
         with self._turn:
             start, moves = self._begin()
-            data = self._read_some(start, _CHUNK if size is None or size < 0 else size)
+            data = self._copy.read_some(start, CHUNK if size is None or size < 0 else size)
             self._advance(start, len(data), moves)
         return data
 
@@ -117,7 +98,7 @@ class Stream(io.BufferedIOBase):
         """Fill `buffer`, except at the end of the file; the bytes read. Blocks."""
         with memoryview(buffer).cast("B") as view, self._turn:
             start, moves = self._begin()
-            count = self._read_into(start, view)
+            count = self._copy.read_into(start, view)
             self._advance(start, count, moves)
         return count
 
@@ -125,7 +106,7 @@ class Stream(io.BufferedIOBase):
         """Like `read1`, into `buffer`."""
         with memoryview(buffer).cast("B") as view, self._turn:
             start, moves = self._begin()
-            data = self._read_some(start, len(view))
+            data = self._copy.read_some(start, len(view))
             view[: len(data)] = data
             self._advance(start, len(data), moves)
         return len(data)
@@ -133,14 +114,14 @@ class Stream(io.BufferedIOBase):
     def peek(self, size: int = 0, /) -> bytes:
         """What is there at the position, without moving; blocks only until one byte is there."""
         self._check_open()
-        return self._read_some(self._position, max(1, min(size or _CHUNK, _CHUNK)))
+        return self._copy.read_some(self._position, max(1, min(size or CHUNK, CHUNK)))
 
     def read_at(self, offset: int, size: int) -> bytes:
         """`size` bytes from `offset`, fewer only at the end. Neither uses nor moves the position. Blocks."""
         self._check_open()
         if offset < 0 or size < 0:
             raise ValueError(f"offset and size must not be negative, not {offset} and {size}")
-        return self._read_from(offset, size)
+        return self._copy.read(offset, size)
 
     def readinto_at(self, offset: int, buffer: Buffer) -> int:
         """Like `read_at`, into `buffer`; the bytes read."""
@@ -148,9 +129,9 @@ class Stream(io.BufferedIOBase):
         if offset < 0:
             raise ValueError(f"offset must not be negative, not {offset}")
         with memoryview(buffer).cast("B") as view:
-            return self._read_into(offset, view)
+            return self._copy.read_into(offset, view)
 
-    def iter_chunks(self, size: int = _CHUNK) -> Iterator[bytes]:
+    def iter_chunks(self, size: int = CHUNK) -> Iterator[bytes]:
         """The rest of the file in pieces of `size` bytes, the last one shorter. Blocks for each."""
         if size < 1:
             raise ValueError(f"size must be at least 1, not {size}")
@@ -167,7 +148,7 @@ class Stream(io.BufferedIOBase):
         return lines
 
     def __next__(self) -> bytes:
-        chunk = self.read(_CHUNK)
+        chunk = self.read(CHUNK)
         if not chunk:
             raise StopIteration
         return chunk
@@ -175,10 +156,6 @@ class Stream(io.BufferedIOBase):
     def readable(self) -> bool:
         self._check_open()
         return True
-
-    def writable(self) -> bool:
-        self._check_open()
-        return False
 
     # --- Position
 
@@ -204,8 +181,7 @@ class Stream(io.BufferedIOBase):
         with self._state:
             self._position = target
             self._moves += 1
-            if self._own_fd >= 0:
-                os.lseek(self._own_fd, target, os.SEEK_SET)
+            self._own.follow(target)
         return target
 
     def seekable(self) -> bool:
@@ -232,9 +208,7 @@ class Stream(io.BufferedIOBase):
         if not self.seekable():
             self.raise_for_error()
             raise io.UnsupportedOperation("the length is not known before the download is complete")
-        length = self._bytes.using(lambda content: content.length)
-        assert length is not None
-        return length
+        return self._bytes.using(lambda content: content.length or 0)
 
     def _check_reachable(self, target: int) -> None:
         def present(content: Content) -> bool:
@@ -278,19 +252,8 @@ class Stream(io.BufferedIOBase):
         """Codec and container, from the Content-Type, else from the first bytes; None until they are known."""
         if self._media_info is None:
             with contextlib.suppress(KitharaError):
-                self._media_info = self._bytes.using(self._detect)
+                self._media_info = self._bytes.using(Content.media_info)
         return self._media_info
-
-    def _detect(self, content: Content) -> MediaInfo | None:
-        if not content.block.has_head:
-            return None
-        head = HEAD_CODEC.decode(content.block.blob)
-        assert isinstance(head, Head)
-        present = min(content.available(0), _SNIFF)
-        info = detect(head.content_type, os.pread(content.fd, present, 0) if present else b"")
-        if info.codec is None and present < _SNIFF and content.view.phase is Phase.DOWNLOADING:
-            return None
-        return info
 
     @property
     def path(self) -> Path | None:
@@ -321,19 +284,9 @@ class Stream(io.BufferedIOBase):
         """
         self._check_open()
         with self._state:
-            if self._own_fd < 0:
-                if self.phase is not Phase.COMPLETE:
-                    raise io.UnsupportedOperation("there is no descriptor before the download is complete")
-                # A new open file description: an offset shared with other streams would move under us.
-                self._own_fd = self._bytes.using(
-                    lambda content: os.open(f"/proc/self/fd/{content.fd}", os.O_RDONLY | os.O_CLOEXEC)
-                )
-                os.lseek(self._own_fd, self._position, os.SEEK_SET)
-            return self._own_fd
-
-    def isatty(self) -> bool:
-        self._check_open()
-        return False
+            if self.phase is not Phase.COMPLETE:
+                raise io.UnsupportedOperation("there is no descriptor before the download is complete")
+            return self._bytes.using(lambda content: self._own.open(content.fd, self._position))
 
     # --- Control
 
@@ -380,10 +333,8 @@ class Stream(io.BufferedIOBase):
         self._closed = True
         self._end(Failure("Cancelled", "the stream was closed during the call"))
         with self._state:
-            own, self._own_fd = self._own_fd, -1
-            self._window = None
-        if own >= 0:
-            os.close(own)
+            self._own.close()
+            self._copy.forget()
         if self.events is not None:
             self.events.close()
 
@@ -392,8 +343,7 @@ class Stream(io.BufferedIOBase):
             return
         if self._bytes.ended is not None:
             # Nothing is left to end, and nobody else can hold what is closed here.
-            if self._own_fd >= 0:
-                os.close(self._own_fd)
+            self._own.close()
             return
         warnings.warn(f"unclosed stream {self!r}", ResourceWarning, source=self, stacklevel=2)
         # Collection may run in the middle of anything: closing takes locks, so it happens on another thread.
@@ -427,8 +377,7 @@ class Stream(io.BufferedIOBase):
     def announce(self) -> None:
         """Publish what a stream of a file that needs no fetching tells of itself. Called by the system."""
         if self._link.listening and self.length is not None:
-            self._link.publish(self._id, Opened(self.media_info or MediaInfo(), self.length, cached=True))
-            self._link.publish(self._id, TotalBytesResolved(self.length, "committed_length"))
+            self._told.complete(self.media_info, self.length)
 
     # --- Inside
 
@@ -445,112 +394,6 @@ class Stream(io.BufferedIOBase):
         with self._state:
             if self._moves == moves:
                 self._position = start + count
-                if self._own_fd >= 0:
-                    os.lseek(self._own_fd, self._position, os.SEEK_SET)
+                self._own.follow(self._position)
         if self._link.listening:
-            self._tell(start, count)
-
-    def _tell(self, start: int, count: int) -> None:
-        """Publish what a read that moved the position means."""
-        if start != self._last_end and count:
-            self._epoch += 1
-            self._link.publish(self._id, ReaderSeek(self._last_end, start, self._epoch))
-            self._end_told = False
-        end = start + count
-        self._last_end = end
-        total = self.length
-        at_end = total is not None and end >= total
-        now = self._clock()
-        if now - self._progress_at >= _PROGRESS_EVERY or (at_end and not self._end_told):
-            self._progress_at = now
-            self._link.publish(self._id, ReadProgress(end, total))
-        if at_end and total is not None and not self._end_told:
-            self._end_told = True
-            self._link.publish(self._id, EndOfStream(total))
-
-    def _read_from(self, start: int, size: int) -> bytes:
-        if size == 0:
-            return b""
-        if 0 < size <= _SMALL:
-            return self._read_small(start, size)
-        return self._bytes.using(lambda content: self._gather(content, start, size))
-
-    def _read_small(self, start: int, size: int) -> bytes:
-        """Through a window of bytes that are present, so that a parser's tiny reads cost no system call each."""
-        if self._window is not None:
-            window, at, content = self._window
-            if at <= start and start + size <= at + len(window) and content.successor is None:
-                self._bytes.check()
-                if content.view.failure is None:
-                    return window[start - at : start - at + size]
-
-        def load(content: Content) -> bytes:
-            end = min(self._bytes.bytes_at(content, start, start + size), start + _WINDOW)
-            if end <= start:
-                return b""
-            data = self._pread(content, end - start, start)
-            with self._state:
-                if not self._closed:
-                    self._window = (data, start, content)
-            return data[:size]
-
-        return self._bytes.using(load)
-
-    def _gather(self, content: Content, start: int, size: int) -> bytes:
-        pieces: list[bytes] = []
-        at = start
-        while size < 0 or at < start + size:
-            goal = at + _PIECE if size < 0 else min(at + _PIECE, start + size)
-            end = min(self._bytes.bytes_at(content, at, goal), start + size if size >= 0 else goal)
-            if end > at:
-                piece = self._pread(content, end - at, at)
-                if size >= 0 and len(piece) == size:
-                    return piece
-                pieces.append(piece)
-                at += len(piece)
-            elif self._bytes.is_end(content, at):
-                break
-        return b"".join(pieces)
-
-    def _read_into(self, start: int, view: memoryview) -> int:
-        def fill(content: Content) -> int:
-            at, last = start, start + len(view)
-            while at < last:
-                goal = min(at + _PIECE, last)
-                end = min(self._bytes.bytes_at(content, at, goal), last)
-                if end > at:
-                    got = read_into(content.fd, view[at - start : end - start], at)
-                    self._bytes.touched = True
-                    if got < end - at:
-                        self._bytes.fail(_cut_short())
-                    at = end
-                elif self._bytes.is_end(content, at):
-                    break
-            return at - start
-
-        if 0 < len(view) <= _SMALL:
-            data = self._read_small(start, len(view))
-            view[: len(data)] = data
-            return len(data)
-        return self._bytes.using(fill) if len(view) else 0
-
-    def _read_some(self, start: int, size: int) -> bytes:
-        def some(content: Content) -> bytes:
-            end = min(self._bytes.bytes_at(content, start, start + 1), start + size)
-            if end <= start:
-                return b""
-            return self._pread(content, end - start, start)
-
-        return self._bytes.using(some) if size else b""
-
-    def _pread(self, content: Content, size: int, at: int) -> bytes:
-        """Bytes that are present; at least one of them."""
-        data = os.pread(content.fd, size, at)
-        self._bytes.touched = True
-        if not data:
-            self._bytes.fail(_cut_short())
-        return data
-
-
-def _cut_short() -> ResourceChanged:
-    return ResourceChanged("the file on disk became shorter while it was open")
+            self._told.read(start, count, self.length)

@@ -66,6 +66,4 @@ def test_ways_out_are_seen(source: str) -> None:
 
 
 def test_other_uses_of_the_words_are_fine() -> None:
-    assert (
-        ways_out(ast.parse("import pytest, sys\nreader.skip(3)\nsys.exit(1)\npytest.raises(OSError)")) == []
-    )
+    assert ways_out(ast.parse("import pytest, sys\nreader.skip(3)\nsys.exit(1)\npytest.raises(OSError)")) == []

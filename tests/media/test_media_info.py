@@ -45,12 +45,7 @@ def ogg(packet: bytes, flags: int = 2) -> bytes:
 def ebml(doctype: bytes, codec: bytes = b"") -> bytes:
     element = b"\x42\x82" + bytes([0x80 | len(doctype)]) + doctype
     head = b"\x1a\x45\xdf\xa3" + bytes([0x80 | len(element)]) + element
-    return (
-        head
-        + b"\x18\x53\x80\x67"
-        + (b"\x86" + bytes([0x80 | len(codec)]) + codec if codec else bytes(8))
-        + b"\xd7"
-    )
+    return head + b"\x18\x53\x80\x67" + (b"\x86" + bytes([0x80 | len(codec)]) + codec if codec else bytes(8)) + b"\xd7"
 
 
 def id3(size: int, footer: bool = False) -> bytes:
@@ -369,9 +364,7 @@ class TestDetect:
             (None, b"", MediaInfo()),
         ],
     )
-    def test_the_bytes_win_only_where_they_contradict(
-        self, declared: str | None, head: bytes, info: MediaInfo
-    ) -> None:
+    def test_the_bytes_win_only_where_they_contradict(self, declared: str | None, head: bytes, info: MediaInfo) -> None:
         assert detect(declared, head) == info
 
     def test_an_id3_tag_may_precede_flac_and_aac(self) -> None:

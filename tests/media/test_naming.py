@@ -229,9 +229,7 @@ class TestExtension:
         assert extension("https://h/a.mp3", "FLAC") == "flac"
         assert extension("https://h/a.mp3", "7z") == "7z"
 
-    @pytest.mark.parametrize(
-        "hint", ["", ".mp3", "m p", "a" * 17, "tmp", "Tmp", "part", "m/a", "\u00e9", "٣", "mp3\n"]
-    )
+    @pytest.mark.parametrize("hint", ["", ".mp3", "m p", "a" * 17, "tmp", "Tmp", "part", "m/a", "\u00e9", "٣", "mp3\n"])
     def test_a_bad_hint(self, hint: str) -> None:
         with pytest.raises(ValueError, match="extension"):
             extension("https://h/a.mp3", hint)
@@ -249,9 +247,7 @@ class TestHeaders:
         assert checked == {"X-Token": "a b", "Accept": "", "Caf": "\u00e9"}
         assert checked is not given
 
-    @pytest.mark.parametrize(
-        "name", ["", " ", "a b", "a:b", "a\r\nb", "a\x00", "\u00e9", "a\n", "(a)", '"a"']
-    )
+    @pytest.mark.parametrize("name", ["", " ", "a b", "a:b", "a\r\nb", "a\x00", "\u00e9", "a\n", "(a)", '"a"'])
     def test_a_name_that_is_no_token(self, name: str) -> None:
         with pytest.raises(ValueError):
             check_headers({name: "v"})
@@ -263,9 +259,7 @@ class TestHeaders:
                 check_headers({"X-Token": value})
             assert "hunter" not in str(caught.value)
 
-    @pytest.mark.parametrize(
-        "headers", [{"a": b"b"}, {b"a": "b"}, {"a": None}, {1: "b"}, {"a": 5}, [("a", "b")], "a"]
-    )
+    @pytest.mark.parametrize("headers", [{"a": b"b"}, {b"a": "b"}, {"a": None}, {1: "b"}, {"a": 5}, [("a", "b")], "a"])
     def test_what_is_no_text(self, headers: object) -> None:
         with pytest.raises(TypeError):
             check_headers(headers)  # type: ignore[arg-type]
@@ -322,9 +316,7 @@ class TestKey:
         assert self.key(authorization="Basic eA==") == self.key(headers={"authorization": "Basic eA=="})
 
     def test_shared_leaves_credentials_out_but_not_the_discriminator(self) -> None:
-        assert (
-            self.key(headers={"Cookie": "c"}, shared=True, authorization="a", certificate="d") == self.key()
-        )
+        assert self.key(headers={"Cookie": "c"}, shared=True, authorization="a", certificate="d") == self.key()
         assert self.key(shared=True, discriminator="x") != self.key(shared=True)
 
     def test_the_secret_keys_credentials(self) -> None:
@@ -338,9 +330,7 @@ class TestKey:
         assert self.key(headers={"a": "b", "c": "d"}) != self.key(headers={"a": "bcd"})
 
     @given(st.text(), st.dictionaries(st.text(), st.text()), st.none() | st.text(), st.booleans())
-    def test_any_text(
-        self, url: str, headers: dict[str, str], discriminator: str | None, shared: bool
-    ) -> None:
+    def test_any_text(self, url: str, headers: dict[str, str], discriminator: str | None, shared: bool) -> None:
         assert re.fullmatch(r"[0-9a-f]{32}", self.key(url, headers, discriminator, shared))
 
 

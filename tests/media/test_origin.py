@@ -146,9 +146,7 @@ def test_negative_faults_are_refused(field):
 
 
 def test_get_gives_the_whole_body_with_its_headers(origin):
-    resource = Resource(
-        size=300_000, seed=5, last_modified=DATE, headers={"icy-name": "x", "content-type": "a/b"}
-    )
+    resource = Resource(size=300_000, seed=5, last_modified=DATE, headers={"icy-name": "x", "content-type": "a/b"})
     origin.add("/a", resource)
     got = get(origin, "/a")
     assert got.status == 200
@@ -212,9 +210,7 @@ def test_an_unsatisfiable_range_is_answered_with_416(origin, asked):
     assert (got.status, got.headers["content-range"]) == (416, "bytes */1000")
 
 
-@pytest.mark.parametrize(
-    "asked", ["bytes=5-4", "bytes=0-1,5-6", "lines=0-1", "bytes=-", "bytes=a-b", "bytes="]
-)
+@pytest.mark.parametrize("asked", ["bytes=5-4", "bytes=0-1,5-6", "lines=0-1", "bytes=-", "bytes=a-b", "bytes="])
 def test_a_range_that_is_none_is_ignored(origin, asked):
     origin.add("/a", Resource(size=1000))
     got = get(origin, "/a", range=asked)
@@ -384,9 +380,7 @@ def test_a_rate_holds_on_each_connection(origin):
     before = time.monotonic()
     with urllib3.PoolManager(retries=False, maxsize=2) as pool:
         results: list[bytes] = []
-        threads = [
-            threading.Thread(target=lambda: results.append(pool.request("GET", url).data)) for _ in range(2)
-        ]
+        threads = [threading.Thread(target=lambda: results.append(pool.request("GET", url).data)) for _ in range(2)]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -587,9 +581,7 @@ def test_unsolicited_206(origin):
 
 def test_redirect(origin):
     target = origin.add("/b", Resource(size=5))
-    url = origin.add(
-        "/a", Resource(size=1, script=[Fault(redirect=target), Fault(redirect="/b", redirect_status=307)])
-    )
+    url = origin.add("/a", Resource(size=1, script=[Fault(redirect=target), Fault(redirect="/b", redirect_status=307)]))
     with urllib3.PoolManager() as pool:
         assert pool.request("GET", url).data == body(0, 0, 5)
         assert pool.request("GET", url).data == body(0, 0, 5)
@@ -627,9 +619,7 @@ def test_an_answer_from_another_entity(origin):
 def test_raw(origin):
     origin.add(
         "/a",
-        Resource(
-            size=1000, script=[Fault(raw=b"ICY 200 OK\r\n\r\nabc"), Fault(raw=b"HTTP/1.1 2", stall_after=9)]
-        ),
+        Resource(size=1000, script=[Fault(raw=b"ICY 200 OK\r\n\r\nabc"), Fault(raw=b"HTTP/1.1 2", stall_after=9)]),
     )
     with dial(origin, "/a") as sock:
         assert read_all(sock) == b"ICY 200 OK\r\n\r\nabc"

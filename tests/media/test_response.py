@@ -75,9 +75,7 @@ class TestRequestHeaders:
         assert headers["If-Range"] == '"a"'
         assert headers["Range"] == "bytes=5-9"
 
-    @pytest.mark.parametrize(
-        "etag", ['W/"a"', "W/a", "bare", '"open', 'w/"a"', '"a", "b"', '"a\r\nX: y"', ""]
-    )
+    @pytest.mark.parametrize("etag", ['W/"a"', "W/a", "bare", '"open', 'w/"a"', '"a", "b"', '"a\r\nX: y"', ""])
     def test_a_weak_or_malformed_etag_is_never_sent_nor_a_date_beside_it(self, etag: str) -> None:
         headers = request_headers(Asked(5, None, validator=Validator(etag, MODIFIED, SECOND_LATER)))
         assert "If-Range" not in headers
@@ -116,9 +114,7 @@ class TestStrongValidator:
             (None, SECOND_LATER, False),
         ],
     )
-    def test_last_modified_needs_a_later_date(
-        self, modified: str | None, date: str | None, strong: bool
-    ) -> None:
+    def test_last_modified_needs_a_later_date(self, modified: str | None, date: str | None, strong: bool) -> None:
         assert strong_validator(Validator(None, modified, date)) == (modified if strong else None)
 
     def test_the_three_forms_of_a_date_are_one_moment(self) -> None:
@@ -137,9 +133,7 @@ class TestStrongValidator:
     def test_any_text_is_a_date_or_none(self, text: str) -> None:
         response.http_date(text)
 
-    @given(
-        st.lists(st.sampled_from(["Mon,", "31", "Feb", "99999999999", "-1", "25:61:61", "+9999", "GMT", ":"]))
-    )
+    @given(st.lists(st.sampled_from(["Mon,", "31", "Feb", "99999999999", "-1", "25:61:61", "+9999", "GMT", ":"])))
     def test_any_near_date_is_a_date_or_none(self, words: list[str]) -> None:
         response.http_date(" ".join(words))
 
@@ -215,9 +209,7 @@ class TestPartial:
 
     def test_the_last_byte_there_can_be(self) -> None:
         total = 2**63 - 1
-        answer = accepted(
-            Asked(total - 1, None), 206, {"Content-Range": f"bytes {total - 1}-{total - 1}/{total}"}
-        )
+        answer = accepted(Asked(total - 1, None), 206, {"Content-Range": f"bytes {total - 1}-{total - 1}/{total}"})
         assert answer.end == total
 
 
@@ -637,9 +629,7 @@ def questions(draw: st.DrawFn) -> Asked:
         draw(st.none() | st.integers(start + 1, start + 40)),
         ranged=draw(st.booleans()),
         total=draw(st.none() | OFFSETS),
-        validator=draw(
-            st.none() | st.builds(Validator, etag=st.none() | VALUES, last_modified=st.none() | VALUES)
-        ),
+        validator=draw(st.none() | st.builds(Validator, etag=st.none() | VALUES, last_modified=st.none() | VALUES)),
         refuse_html=draw(st.booleans()),
         identity=draw(st.booleans()),
     )
@@ -681,9 +671,7 @@ def test_any_answer_is_accepted_soundly_or_refused_with_our_errors(
 
 
 @given(OFFSETS, st.integers(1, 30), OFFSETS, st.integers(0, 60), st.integers(0, 60))
-def test_a_206_is_accepted_exactly_when_it_fits(
-    start: int, span: int, first: int, last: int, total: int
-) -> None:
+def test_a_206_is_accepted_exactly_when_it_fits(start: int, span: int, first: int, last: int, total: int) -> None:
     asked = Asked(start, start + span)
     fits = first == start and first <= last < start + span and last < total
     headers = {"Content-Range": f"bytes {first}-{last}/{total}"}
@@ -692,3 +680,32 @@ def test_a_206_is_accepted_exactly_when_it_fits(
     else:
         with pytest.raises(ProtocolError):
             check(asked, 206, headers)
+
+
+@pytest.mark.parametrize(
+    ("pinned", "now"),
+    [
+        (Validator(etag='"one"'), {"last-modified": "Mon, 05 Jan 2026 10:00:00 GMT"}),
+        (Validator(etag='"one"'), {}),
+        (
+            Validator(None, "Mon, 05 Jan 2026 10:00:00 GMT", "Mon, 05 Jan 2026 10:01:00 GMT"),
+            {"etag": '"another"'},
+        ),
+    ],
+)
+def test_a_whole_answer_to_a_conditional_resume_without_the_validator_is_another_entity(
+    pinned: Validator, now: dict[str, str]
+) -> None:
+    """The condition has failed: joining this body to the bytes that are held would mix two entities."""
+    asked = Asked(100, None, total=500, validator=pinned)
+    assert "If-Range" in request_headers(asked)
+    with pytest.raises(ResourceChanged, match="without the validator"):
+        check(asked, 200, {"content-length": "500", **now})
+    same = {"etag": pinned.etag} if pinned.etag else {"last-modified": pinned.last_modified or ""}
+    assert isinstance(check(asked, 200, {"content-length": "500", **same}), Accepted)
+
+
+def test_a_whole_answer_to_an_unconditional_resume_is_judged_by_its_total() -> None:
+    asked = Asked(100, None, total=500, validator=Validator(etag='W/"weak"'))
+    assert "If-Range" not in request_headers(asked)
+    assert isinstance(check(asked, 200, {"content-length": "500"}), Accepted)
