@@ -19,8 +19,8 @@ MIB = 1024 * 1024
 class Config:
     """Settings of one system. Sizes are in bytes, times in seconds, rates in bytes per second.
 
-    Raises ValueError (or TypeError) that names the field. Fields whose part of the library is not built yet are
-    accepted and checked, so that a configuration file stays valid.
+    Raises ValueError (or TypeError) that names the field. Fields whose part
+    of the library is not built yet are checked too, and refused by `ActorSystem.start` unless left at their default.
     """
 
     cache_dir: str | os.PathLike[str] | None = None
