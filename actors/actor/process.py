@@ -110,7 +110,7 @@ class WorkerProcess:
             self.pidfd = os.pidfd_open(self.pid)
         except BaseException:
             self._popen.kill()
-            self._popen.wait()
+            self._popen.wait(5.0)
             self.channel.close()
             raise
 
