@@ -37,10 +37,21 @@ if TYPE_CHECKING:
     from kithara_actors.stream.reader import Stream
     from kithara_actors.stream.subscription import Subscription
     from kithara_actors.system import ActorSystem
-    from kithara_actors.values import AudioCodec, CancelReason, Container, MediaInfo, Phase, Priority
+    from kithara_actors.values import (
+        Answer,
+        AudioCodec,
+        CancelReason,
+        Container,
+        Cover,
+        MediaDetails,
+        MediaInfo,
+        Phase,
+        Priority,
+    )
 
 __all__ = [
     "ActorSystem",
+    "Answer",
     "AudioCodec",
     "BodyTooLarge",
     "CancelReason",
@@ -49,11 +60,13 @@ __all__ = [
     "Config",
     "ConnectError",
     "Container",
+    "Cover",
     "DigestMismatch",
     "InternalError",
     "InvalidContentType",
     "InvalidKey",
     "KitharaError",
+    "MediaDetails",
     "MediaInfo",
     "Phase",
     "PolicyError",
@@ -74,10 +87,13 @@ __all__ = [
 # Resolved at first use: a worker process imports this package and must not load Pykka with it.
 _HOME = {
     "ActorSystem": "system",
+    "Answer": "values",
     "AudioCodec": "values",
     "CancelReason": "values",
     "Config": "config",
     "Container": "values",
+    "Cover": "values",
+    "MediaDetails": "values",
     "MediaInfo": "values",
     "Phase": "values",
     "Priority": "values",

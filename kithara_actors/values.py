@@ -7,12 +7,15 @@ from enum import Enum, IntEnum, StrEnum
 from typing import NewType
 
 __all__ = [
+    "Answer",
     "AudioCodec",
     "ByteCount",
     "CancelReason",
     "Container",
     "ContentId",
+    "Cover",
     "FetchKind",
+    "MediaDetails",
     "MediaInfo",
     "Offset",
     "Phase",
@@ -111,10 +114,45 @@ class Container(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class MediaInfo:
-    """What is known of the media; either part may be unknown."""
+    """What is known of the media; any part may be unknown.
+
+    `sample_rate` is in Hz, `duration` in seconds, `bitrate` in bits per second over the whole file.
+    """
 
     codec: AudioCodec | None = None
     container: Container | None = None
+    sample_rate: int | None = None
+    channels: int | None = None
+    duration: float | None = None
+    bitrate: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Cover:
+    """A picture in the file. `size` is in bytes, `width` and `height` in pixels, where the file tells them."""
+
+    mime: str
+    size: int
+    width: int | None = None
+    height: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MediaDetails:
+    """All that the parsing process finds out about a file without decoding it.
+
+    `tags` are pairs of a name in lower case ("title", "artist", "album", "albumartist", "date", "tracknumber",
+    "genre", ...; each name once) and its values. `remark` says why something could not be told.
+    """
+
+    info: MediaInfo = MediaInfo()
+    tags: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    covers: tuple[Cover, ...] = ()
+    remark: str | None = None
+
+    def tag(self, name: str) -> str | None:
+        """The values of the tag `name`, joined, or None."""
+        return next(("; ".join(values) for known, values in self.tags if known == name.lower()), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,3 +166,19 @@ class Validator:
     etag: str | None = None
     last_modified: str | None = None
     date: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the server said when it first answered.
+
+    `ranges`: it serves byte ranges. `redirects` are the addresses that it led to in turn, without secrets and, where
+    long, cut short. `seconds` passed from sending the request to the headers, redirects included.
+    """
+
+    status: int
+    ranges: bool
+    content_type: str | None
+    validator: Validator
+    redirects: tuple[str, ...]
+    seconds: float

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import signal
 import threading
@@ -22,7 +23,7 @@ from kithara_actors.system import ActorSystem
 from kithara_actors.testing.origin import Origin, Resource, Seen
 from kithara_actors.values import CancelReason
 
-__all__ = ["Demo", "demo"]
+__all__ = ["Demo", "run"]
 
 _PATH = "/recording.mp3"
 _SECONDS = 60
@@ -33,11 +34,12 @@ _PATIENCE = 20.0
 """Seconds after which what should have happened counts as not happening."""
 
 
-def demo(interrupts: Interrupts, *, json: bool) -> int:
+def run(options: argparse.Namespace, interrupts: Interrupts) -> int:
     """Run it, and return the exit status: 0 if every claim held. Blocks for about ten seconds.
 
     Raises CommandError, Interrupted, BrokenPipeError.
     """
+    json: bool = options.json
     if not json:
         write_line("Making a recording ...")
     with interrupts.armed():

@@ -18,30 +18,16 @@ from actors.clock import monotonic
 from kithara_actors.command.explain import CommandError, explain
 from kithara_actors.command.interrupts import Interrupts
 from kithara_actors.command.progress import Reporter, Shown, make_reporter
+from kithara_actors.command.settings import request_headers, system_settings
 from kithara_actors.command.text import amount, write_error_line, write_json
 from kithara_actors.errors import KitharaError
-from kithara_actors.logic.naming import canonical_url, check_headers, redact
+from kithara_actors.logic.naming import canonical_url, redact
 from kithara_actors.stream.reader import Stream
 from kithara_actors.system import ActorSystem
 
-__all__ = ["GetOptions", "get"]
+__all__ = ["run"]
 
 _CHUNK = 256 * 1024
-
-
-@dataclass(frozen=True, slots=True)
-class GetOptions:
-    """The command line. `timeout` is in seconds."""
-
-    url: str
-    output: str | None
-    headers: tuple[str, ...]
-    json: bool
-    quiet: bool
-    retries: int
-    timeout: float
-    workers: int
-    insecure: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +47,13 @@ class _Result:
     container: str | None
 
 
-def get(options: GetOptions, interrupts: Interrupts) -> int:
+def run(options: argparse.Namespace, interrupts: Interrupts) -> int:
     """Download what `options` say. Blocks.
 
     Raises CommandError, Interrupted, BrokenPipeError, and argparse.ArgumentTypeError for wrong usage; nothing is
     left behind then.
     """
-    headers = _headers(options.headers)
+    headers = request_headers(options)
     if options.json and options.output == "-":
         raise argparse.ArgumentTypeError("--json and -o - would share the standard output")
     if "://" not in options.url:
@@ -95,16 +81,10 @@ def get(options: GetOptions, interrupts: Interrupts) -> int:
     return 0
 
 
-def _fetch(options: GetOptions, headers: dict[str, str], place: _Place, interrupts: Interrupts) -> _Result:
+def _fetch(options: argparse.Namespace, headers: dict[str, str], place: _Place, interrupts: Interrupts) -> _Result:
     reporter = make_reporter(place.path.name, json_lines=options.json, quiet=options.quiet)
     with (
-        ActorSystem.start(
-            workers=options.workers,
-            max_retries=options.retries,
-            inactivity_timeout=options.timeout,
-            connect_timeout=min(10.0, options.timeout),
-            verify=not options.insecure,
-        ) as system,
+        ActorSystem.start(**system_settings(options)) as system,
         system.save(options.url, place.path, headers=headers) as stream,
     ):
         start = monotonic()
@@ -164,22 +144,6 @@ def _write_all(fd: int, data: bytes) -> None:
             select.select((), (fd,), ())
 
 
-def _headers(given: tuple[str, ...]) -> dict[str, str]:
-    headers: dict[str, str] = {}
-    for text in given:
-        name, colon, value = text.partition(":")
-        if not colon or not name.strip():
-            # Not shown: it may be a credential.
-            raise argparse.ArgumentTypeError("a header is written 'Name: value'")
-        if name.strip() in headers:
-            raise argparse.ArgumentTypeError(f"the header {name.strip()!r} is given twice")
-        headers[name.strip()] = value.strip()
-    try:
-        return check_headers(headers)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-
-
 @contextlib.contextmanager
 def _place(url: str, output: str | None) -> Iterator[_Place]:
     """Where the bytes go, looked at before anything is asked of the network."""
@@ -234,7 +198,7 @@ def _temporary() -> Iterator[Path]:
         yield Path(folder) / "body"
 
 
-def _tell(options: GetOptions, place: _Place, result: _Result) -> None:
+def _tell(options: argparse.Namespace, place: _Place, result: _Result) -> None:
     speed = result.count / max(result.seconds, 0.001)
     if options.json:
         write_json(

@@ -1,0 +1,205 @@
+"""What may be written on the command line. Knows nothing of what the commands do: naming them costs no import."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+__all__ = ["parser"]
+
+_EXAMPLES = """\
+examples:
+  kithara play https://example.org/album/01.flac
+      listen to it while it downloads; space pauses, arrows seek, q quits
+  kithara get https://example.org/album/01.flac
+      save 01.flac here, with a progress bar
+  kithara get -o - URL | mpv -
+      hand the bytes on while they arrive
+  kithara get --json URL | jq -r 'select(.event == "done").path'
+      one JSON object a line, for scripts
+  kithara probe URL
+      what it is, from its first kilobytes
+  kithara demo
+      see the whole system at work: needs no network, takes about ten seconds
+
+exit status:
+  0 done, 1 failed, 2 wrong usage, 130 Ctrl-C, 141 the reader of the output went away, 143 SIGTERM
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The whole command line. Parsed options name their command in `command` and its parser in `parser`."""
+    whole = argparse.ArgumentParser(
+        prog="kithara",
+        description="Progressive media download and playback over HTTP.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    whole.add_argument("--version", action=_Version, help="print the version and exit")
+    commands = whole.add_subparsers(title="commands", metavar="COMMAND", dest="command", required=True)
+    _get(commands)
+    _play(commands)
+    _probe(commands)
+    _doctor(commands)
+    _demo(commands)
+    return whole
+
+
+def _get(commands: Any) -> None:
+    get = _command(
+        commands,
+        "get",
+        "download a URL to a file",
+        "Download URL to FILE. The bytes go to FILE.part, renamed when complete; a download that fails or is stopped "
+        "leaves neither.",
+    )
+    get.add_argument("url", metavar="URL", help="http:// or https:// URL")
+    get.add_argument(
+        "-o",
+        "--output",
+        metavar="FILE",
+        help="where to; an existing file is replaced, - is the standard output "
+        "(default: the last part of the URL's path, in the current directory)",
+    )
+    get.add_argument("--json", action="store_true", help="progress and result as JSON lines on the standard output")
+    get.add_argument("-q", "--quiet", action="store_true", help="say nothing unless it fails")
+    _network(get)
+
+
+def _play(commands: Any) -> None:
+    play = _command(
+        commands,
+        "play",
+        "listen to URLs and files while they download",
+        "Play each SOURCE: a URL, a file, or a playlist (M3U) of these. In a terminal space pauses, left and right "
+        "seek by 10 s, down and up by 60 s, n and p change the track, q quits.",
+    )
+    play.add_argument("sources", metavar="SOURCE", nargs="+", help="http(s) URL, path, or an M3U playlist at either")
+    where = play.add_mutually_exclusive_group()
+    where.add_argument(
+        "-o", "--output", metavar="FILE.wav", help="write the sound to a WAV file, as fast as it can be had"
+    )
+    where.add_argument("--null", action="store_true", help="decode and drop the sound, as fast as it can be had")
+    where.add_argument(
+        "--backend",
+        metavar="NAME",
+        help="sound system: alsa, pulseaudio, jack, or null, which takes the time that playing takes "
+        "(default: the first that works)",
+    )
+    play.add_argument("-q", "--quiet", action="store_true", help="say nothing unless it fails")
+    _network(play)
+
+
+def _probe(commands: Any) -> None:
+    probe = _command(
+        commands,
+        "probe",
+        "say what a URL or a file is, from its first kilobytes",
+        "Length, codec, container, duration and tags of SOURCE, and what its server can do.",
+    )
+    probe.add_argument("source", metavar="SOURCE", help="http(s) URL or path")
+    probe.add_argument("--json", action="store_true", help="one JSON object on the standard output")
+    _network(probe)
+
+
+def _doctor(commands: Any) -> None:
+    doctor = _command(
+        commands,
+        "doctor",
+        "check this machine and say what to do",
+        "Look at limits, memory, cache, workers, sound, proxies, settings and versions. Status 1 if one is broken.",
+    )
+    doctor.add_argument("--json", action="store_true", help="one JSON object on the standard output")
+    _settings(doctor)
+
+
+def _demo(commands: Any) -> None:
+    demo = _command(
+        commands,
+        "demo",
+        "see the system play, seek, cancel and survive a kill, without a network",
+        "Make a recording, serve it slowly on this machine, play it while it downloads, seek ahead of "
+        "the download, cancel another transfer, kill a worker process, and check that every byte is right.",
+    )
+    demo.add_argument("--json", action="store_true", help="print what happens as JSON lines")
+
+
+def _command(commands: Any, name: str, summary: str, description: str) -> argparse.ArgumentParser:
+    made: argparse.ArgumentParser = commands.add_parser(name, help=summary, description=description, allow_abbrev=False)
+    made.set_defaults(parser=made)
+    return made
+
+
+def _network(command: argparse.ArgumentParser) -> None:
+    """How to ask: for every command that opens URLs. What is not given is left to the settings, and is None."""
+    command.add_argument(
+        "-H",
+        "--header",
+        metavar="'NAME: VALUE'",
+        dest="headers",
+        action="append",
+        default=[],
+        help="send this header with every request; may be given several times",
+    )
+    command.add_argument(
+        "--retries",
+        metavar="N",
+        type=_count,
+        help="attempts after one that failed, as long as none gets further (default: 6)",
+    )
+    command.add_argument(
+        "--timeout",
+        metavar="SECONDS",
+        type=_seconds,
+        help="how long an attempt may go without a byte (default: 30)",
+    )
+    command.add_argument("--workers", metavar="N", type=_workers, help="worker processes (default: 1)")
+    command.add_argument("-k", "--insecure", action="store_true", help="accept any certificate of the server")
+    _settings(command)
+
+
+def _settings(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--config", metavar="FILE", help="read settings from FILE (default: kithara.toml here and in the user's folder)"
+    )
+
+
+class _Version(argparse.Action):
+    def __init__(self, option_strings: Sequence[str], dest: str, **settings: Any) -> None:
+        super().__init__(option_strings, dest, nargs=0, default=argparse.SUPPRESS, help=settings.get("help"))
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        import importlib.metadata
+
+        try:
+            version = importlib.metadata.version("kithara-actors")
+        except importlib.metadata.PackageNotFoundError:
+            version = "(not installed)"
+        sys.stdout.write(f"kithara {version}\n")
+        parser.exit()
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least 0, not {text!r:.40}")
+    return int(text)
+
+
+def _workers(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= 64:
+        raise argparse.ArgumentTypeError(f"must be a whole number from 1 to 64, not {text!r:.40}")
+    return int(text)
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds < math.inf:
+        raise argparse.ArgumentTypeError(f"must be a positive number of seconds, not {text!r:.40}")
+    return seconds
