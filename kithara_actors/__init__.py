@@ -12,6 +12,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from kithara_actors.adapters import as_miniaudio, complete_path
     from kithara_actors.config import Config
     from kithara_actors.errors import (
         BodyTooLarge,
@@ -82,6 +83,8 @@ __all__ = [
     "Subscription",
     "SystemStopped",
     "UnsupportedPlatform",
+    "as_miniaudio",
+    "complete_path",
 ]
 
 # Resolved at first use: a worker process imports this package and must not load Pykka with it.
@@ -99,6 +102,8 @@ _HOME = {
     "Priority": "values",
     "Stream": "stream.reader",
     "Subscription": "stream.subscription",
+    "as_miniaudio": "adapters",
+    "complete_path": "adapters",
 }
 
 

@@ -28,6 +28,7 @@ from kithara_actors.logic.retry import RetryPolicy
 from kithara_actors.logic.slots import SlotMap
 from kithara_actors.messages.commands import COMMANDS, Done, EndRequests, WorkerGone, WorkerUp
 from kithara_actors.messages.events import ActorCrashed, DeadLetter, SystemStopping
+from kithara_actors.parsing import Parsing
 from kithara_actors.stream.subscription import Subscribers
 
 __all__ = ["Assembly"]
@@ -55,6 +56,7 @@ class Assembly:
         self._survivors: list[str] = []
         self._switch_interval: float | None = None
         self._runtime = Runtime(Codec(COMMANDS), _Hooks(self))
+        self._parsing = Parsing(config)
         self._contents = ContentTable()
         self._subscribers = Subscribers()
         self.directory: Directory | None = None
@@ -72,7 +74,9 @@ class Assembly:
         runtime.start()
         bus = runtime.spawn("event_bus", lambda: EventBus(self._subscribers), ready_within=_READY_WITHIN)
         self._publisher = publisher = Publisher(bus, lambda: self._subscribers.listening)
-        self.directory = directory = Directory(runtime, self._contents, publisher, self._subscribers, bus)
+        self.directory = directory = Directory(
+            runtime, self._contents, publisher, self._subscribers, bus, self._parsing
+        )
         find = runtime.address
         runtime.spawn(
             "asset_store",
@@ -156,6 +160,7 @@ class Assembly:
                 self._end_requests(monotonic() + 0.3 * timeout)
                 directory.end_streams(failure)
             left = self._pool.stop(max(0.1, 0.5 * (deadline - monotonic())))
+            left += self._parsing.stop(max(0.1, 0.5 * (deadline - monotonic())))
             left += self._runtime.stop(max(0.1, deadline - monotonic()))
             self._subscribers.end_all()
             if self._switch_interval is not None:
@@ -168,6 +173,7 @@ class Assembly:
             if directory is not None:
                 directory.end_streams(failure)
             self._pool.stop(0.0)
+            self._parsing.stop(0.0)
             raise
         finally:
             self._stopped.set()

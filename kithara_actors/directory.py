@@ -23,10 +23,11 @@ from kithara_actors.logic.ranges import Ranges
 from kithara_actors.messages.commands import AddSubscriber, Attach, Detach, RemoveSubscriber
 from kithara_actors.messages.events import Envelope, Event, Scope
 from kithara_actors.messages.records import SourceSpec
-from kithara_actors.messages.worker import HEAD_CODEC, Head
+from kithara_actors.messages.worker import head_of_present
+from kithara_actors.stream.link import Parser
 from kithara_actors.stream.reader import Stream
 from kithara_actors.stream.subscription import Subscribers, Subscription, deliver_to
-from kithara_actors.values import Phase, Priority, RequestId, StreamId, Validator
+from kithara_actors.values import Phase, Priority, RequestId, StreamId
 
 __all__ = ["Directory", "OpenOptions"]
 
@@ -71,7 +72,9 @@ class Directory:
         publisher: Publisher,
         subscribers: Subscribers,
         bus: Address,
+        parsing: Parser,
     ) -> None:
+        self.parsing = parsing
         self._runtime = runtime
         self._contents = contents
         self._publisher = publisher
@@ -118,7 +121,7 @@ class Directory:
             raise
         try:
             content.attach(fd, path)
-            content.block.write_head(status.st_size, 0, HEAD_CODEC.encode(Head(Validator(), None)))
+            content.block.write_head(status.st_size, 0, head_of_present(None))
             content.publish(View(phase=Phase.COMPLETE, coverage=Ranges().add(0, status.st_size)))
             with self._lock:
                 stream = self._new_stream(_Entry(next(self._assets), "", None, content), options)
@@ -267,6 +270,10 @@ class _StreamLink:
 
     def publish(self, stream: StreamId, event: Event) -> None:
         self._publisher.publish(event, Scope(self._entry.asset, stream))
+
+    @property
+    def parsing(self) -> Parser:
+        return self._directory.parsing
 
     @property
     def listening(self) -> bool:

@@ -83,9 +83,10 @@ class WorkerPool:
         self.launch()
         self.wait_ready(timeout)
 
-    def launch(self) -> None:
+    def launch(self, wait: float = 5.0) -> None:
         """Start the processes without waiting for them to be ready. They are not listened to before `listen`.
 
+        Blocks until they run, at most `wait` seconds, so that they do not compete with what the caller does next.
         Raises WorkerStartError for a search path that cannot be passed on, OSError (EMFILE), RuntimeError (no
         thread); nothing is left then.
         """
@@ -97,7 +98,7 @@ class WorkerPool:
         except BaseException:
             self._close_control()
             raise
-        self._launched.wait(5.0)
+        self._launched.wait(wait)
 
     def listen(self, listener: PoolListener) -> None:
         """Where to report from now on, if the pool was made without a listener."""

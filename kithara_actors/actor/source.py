@@ -44,7 +44,7 @@ from kithara_actors.messages.commands import (
 )
 from kithara_actors.messages.events import CacheComplete, Committed, Event, FileError, Opened, Scope, TotalBytesResolved
 from kithara_actors.messages.records import FetchSpec, SourceSpec
-from kithara_actors.messages.worker import HEAD_CODEC, Head
+from kithara_actors.messages.worker import head_of_present
 from kithara_actors.values import CancelReason, Phase, Priority, RequestId, Validator
 
 __all__ = ["Source"]
@@ -153,8 +153,7 @@ class Source(Behaviour):
         if ready.length is None or self._leaving:
             return
         self._content_type = ready.content_type
-        head = HEAD_CODEC.encode(Head(Validator(), ready.content_type))
-        self._content.block.write_head(ready.length, 0, head)
+        self._content.block.write_head(ready.length, 0, head_of_present(ready.content_type))
         self._show(
             phase=next_phase(self._view.phase, FileEvent.FOUND_COMPLETE, self._spec.asset),
             coverage=self._view.coverage.add(0, ready.length),

@@ -19,7 +19,7 @@ from kithara_actors.errors import Failure
 from kithara_actors.logic.ranges import Ranges
 from kithara_actors.media.info import detect
 from kithara_actors.messages.worker import HEAD_CODEC, Head
-from kithara_actors.values import ContentId, MediaInfo, Phase
+from kithara_actors.values import Answer, ContentId, MediaDetails, MediaInfo, Phase
 
 __all__ = ["SNIFF", "Content", "ContentTable", "Lane", "View"]
 
@@ -68,6 +68,11 @@ class Content:
             raise
         self.view = View()
         self.path: Path | None = None
+        self.details: MediaDetails | None = None
+        """What the parsing process made of the whole file, once somebody asked."""
+        self.outline: MediaDetails | None = None
+        """What it made of the first bytes alone."""
+        self.outline_asked = False
         self._successor: Content | None = None
         self._fd = -1
         self._holders = 1
@@ -149,13 +154,26 @@ class Content:
         """Codec and container, from the Content-Type, else from the first bytes; None until they can be told."""
         if not self.block.has_head:
             return None
-        head = HEAD_CODEC.decode(self.block.blob)
-        assert isinstance(head, Head)
         first = self.first_bytes()
-        info = detect(head.content_type, first)
+        info = detect(self.content_type, first)
         if info.codec is None and len(first) < SNIFF and self.view.phase is Phase.DOWNLOADING:
             return None
         return info
+
+    def first_answer(self) -> Answer | None:
+        """What the server first said; None before, and where none was asked."""
+        answer = self._answer() if self.block.has_head else None
+        return answer if answer is not None and answer.status else None
+
+    @property
+    def content_type(self) -> str | None:
+        """The Content-Type, once there is a head."""
+        return self._answer().content_type
+
+    def _answer(self) -> Answer:
+        head = HEAD_CODEC.decode(self.block.blob)
+        assert isinstance(head, Head)
+        return head.answer
 
     def available(self, offset: int) -> int:
         """The end of the bytes that are present from `offset` on without a gap; `offset` itself if none is."""

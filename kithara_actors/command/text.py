@@ -6,9 +6,10 @@ import json
 import shutil
 import sys
 import textwrap
+from collections.abc import Iterable, Iterator
 from typing import TextIO
 
-__all__ = ["amount", "duration", "width", "wrapped", "write_error_line", "write_json", "write_line"]
+__all__ = ["amount", "duration", "fields", "width", "wrapped", "write_error_line", "write_json", "write_line"]
 
 
 def write_line(text: str) -> None:
@@ -65,3 +66,18 @@ def width() -> int:
 def wrapped(text: str) -> str:
     """`text` broken into lines for the terminal."""
     return textwrap.fill(text, width())
+
+
+def fields(pairs: Iterable[tuple[str, str]]) -> Iterator[str]:
+    """Lines of names and values in two columns, the values broken to fit the terminal; nothing unprintable."""
+    shown = [(_printable(name), _printable(value)) for name, value in pairs]
+    margin = min(max((len(name) for name, _ in shown), default=0) + 2, 16)
+    for name, value in shown:
+        yield textwrap.fill(
+            value or "-", width(), initial_indent=f"{name:<{margin - 2}}  ", subsequent_indent=" " * margin
+        )
+
+
+def _printable(text: str) -> str:
+    """What comes from files and servers may hold anything, codes that steer a terminal too."""
+    return "".join(character if character.isprintable() else " " for character in text)

@@ -12,7 +12,7 @@ from actors.messages.codec import Codec
 from actors.messages.command import Command
 from kithara_actors.errors import Failure
 from kithara_actors.messages.records import FetchSpec
-from kithara_actors.values import RequestId, Validator
+from kithara_actors.values import Answer, RequestId, Validator
 
 __all__ = [
     "HEAD_CODEC",
@@ -24,6 +24,7 @@ __all__ = [
     "Head",
     "RunAttempt",
     "WorkerSettings",
+    "head_of_present",
 ]
 
 
@@ -111,14 +112,22 @@ class AttemptEnded(Command):
 
 @dataclass(frozen=True, slots=True)
 class Head(Command):
-    """Worker → readers, in the progress block: what the first answer said, besides length and flags."""
+    """Worker → readers, in the progress block: what the first answer said, besides the length.
+
+    `answer` has status 0 where nobody was asked: the bytes were there.
+    """
 
     TAG = 20
-    validator: Validator
-    content_type: str | None
+    answer: Answer
 
 
 HEAD_CODEC = Codec([Head])
 """The head's blob to bytes and back."""
+
+
+def head_of_present(content_type: str | None) -> bytes:
+    """The head's blob for bytes that need no server."""
+    return HEAD_CODEC.encode(Head(Answer(0, False, content_type, Validator(), (), 0.0)))
+
 
 WORKER_COMMANDS: tuple[type[Command], ...] = (RunAttempt, CancelAttempt, AttemptBegun, AttemptHeaders, AttemptEnded)

@@ -7,10 +7,32 @@ from typing import Protocol
 
 from actors.messages.command import Command
 from kithara_actors.messages.events import Envelope, Event
+from kithara_actors.messages.parser import BytesNeeded, Described
 from kithara_actors.stream.subscription import Subscription
 from kithara_actors.values import StreamId
 
-__all__ = ["Link"]
+__all__ = ["Link", "Parser"]
+
+
+class Parser(Protocol):
+    """The parsing process, as far as a stream needs it; `kithara_actors.parsing.Parsing`. Nothing here blocks."""
+
+    def describe(
+        self,
+        fd: int,
+        content_type: str | None,
+        length: int | None,
+        present: int,
+        whole: bool,
+        hear: Callable[[BytesNeeded | Described], object],
+    ) -> int:
+        """Have a file described; the number of the job."""
+
+    def supply(self, job: int, start: int, end: int) -> None:
+        """The bytes that were asked for are there."""
+
+    def forget(self, job: int) -> None:
+        """Nobody waits for the job any more. Harmless after its end."""
 
 
 class Link(Protocol):
@@ -27,6 +49,10 @@ class Link(Protocol):
 
     def publish(self, stream: StreamId, event: Event) -> None:
         """Publish at the stream's scope."""
+
+    @property
+    def parsing(self) -> Parser:
+        """Who looks into files."""
 
     @property
     def listening(self) -> bool:

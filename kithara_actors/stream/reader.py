@@ -19,11 +19,13 @@ from kithara_actors.messages.commands import SetPlaying
 from kithara_actors.messages.events import Envelope
 from kithara_actors.stream.copying import CHUNK, ByteCopier
 from kithara_actors.stream.descriptor import OwnDescriptor
+from kithara_actors.stream.inspecting import Inspector, filled
 from kithara_actors.stream.link import Link
+from kithara_actors.stream.reach import Reach
 from kithara_actors.stream.subscription import Subscription
 from kithara_actors.stream.telling import ReadTeller
 from kithara_actors.stream.waiting import ByteWaiter
-from kithara_actors.values import MediaInfo, Phase, StreamId
+from kithara_actors.values import Answer, MediaDetails, MediaInfo, Phase, StreamId
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -63,10 +65,11 @@ class Stream(io.BufferedIOBase):
         self.events = events
         self._id = stream
         self._link = link
-        self._wait_for_length = wait_for_length
         self._bytes = ByteWaiter(stream, content, link, look_ahead, read_timeout)
+        self._reach = Reach(self._bytes, wait_for_length)
         self._copy = ByteCopier(self._bytes)
         self._told = ReadTeller(stream, link, clock)
+        self._inspector = Inspector(self._bytes, link)
         self._turn = threading.RLock()
         self._state = threading.RLock()
         self._position = 0
@@ -173,11 +176,11 @@ class Stream(io.BufferedIOBase):
         if whence not in (0, 1, 2):
             raise ValueError(f"invalid whence ({whence}, should be 0, 1 or 2)")
         offset = operator.index(offset)
-        target = self._length_or_raise() + offset if whence == 2 else offset + (self._position if whence == 1 else 0)
+        target = self._reach.length() + offset if whence == 2 else offset + (self._position if whence == 1 else 0)
         if target < 0:
             raise ValueError(f"negative seek position {target}")
         if target != self._position:
-            self._check_reachable(target)
+            self._reach.check(target)
         with self._state:
             self._position = target
             self._moves += 1
@@ -187,37 +190,7 @@ class Stream(io.BufferedIOBase):
     def seekable(self) -> bool:
         """Whether the length is known, so that any byte can be reached. Waits for the first answer's headers only."""
         self._check_open()
-
-        def look(content: Content) -> bool:
-            if content.length is not None:
-                return True
-            if not self._bytes.head(content):
-                return False
-            if content.length is None and self._wait_for_length:
-                self._bytes.complete(content, None)
-            return content.length is not None
-
-        try:
-            return self._bytes.using(look)
-        except KitharaError:
-            if self._bytes.ended is not None:
-                raise
-            return False
-
-    def _length_or_raise(self) -> int:
-        if not self.seekable():
-            self.raise_for_error()
-            raise io.UnsupportedOperation("the length is not known before the download is complete")
-        return self._bytes.using(lambda content: content.length or 0)
-
-    def _check_reachable(self, target: int) -> None:
-        def present(content: Content) -> bool:
-            return content.length is not None or content.available(target) > target
-
-        if self._bytes.using(present) or self.seekable() or self._bytes.using(present):
-            return
-        self.raise_for_error()
-        raise io.UnsupportedOperation("the length is not known and the byte has not arrived: cannot seek to it")
+        return self._reach.seekable()
 
     # --- State
 
@@ -249,11 +222,40 @@ class Stream(io.BufferedIOBase):
 
     @property
     def media_info(self) -> MediaInfo | None:
-        """Codec and container, from the Content-Type, else from the first bytes; None until they are known."""
-        if self._media_info is None:
-            with contextlib.suppress(KitharaError):
-                self._media_info = self._bytes.using(Content.media_info)
+        """Codec and container, from the Content-Type, else from the first bytes; None until they are known.
+
+        What else the first bytes tell (sample rate, channels, duration, bitrate) is there some milliseconds after
+        they are: the parsing process looks at them when this is first asked for. Each part is set once. `inspect`
+        waits, and finds out more. Does not block.
+        """
+        with contextlib.suppress(KitharaError):
+            self._media_info = self._bytes.using(self._look_at)
         return self._media_info
+
+    def _look_at(self, content: Content) -> MediaInfo | None:
+        info = self._media_info or content.media_info()
+        if info is None or None not in (info.codec, info.sample_rate, info.channels, info.duration, info.bitrate):
+            return info
+        self._inspector.outline(content)
+        return filled(info, content.details, content.outline)
+
+    def inspect(self, timeout: float | None = None) -> MediaDetails:
+        """What the file is and says of itself: codec, rate, duration, tags, pictures. Neither uses nor moves the
+        position.
+
+        Blocks, at most `timeout` seconds (ReadTimeout), while the parsing process looks at it; a few kilobytes are
+        fetched for that where they are missing (of MP4 its `moov`). For what is no media known here the result says
+        so in `remark`; raises the typed error if the download fails.
+        """
+        self._check_open()
+        return self._inspector.details(timeout)
+
+    @property
+    def answer(self) -> Answer | None:
+        """What the server first said of the asset; None before, and where none was asked. Does not block."""
+        with contextlib.suppress(KitharaError):
+            return self._bytes.using(Content.first_answer)
+        return None
 
     @property
     def path(self) -> Path | None:
@@ -377,9 +379,7 @@ class Stream(io.BufferedIOBase):
     def announce(self) -> None:
         """Publish what a stream of a file that needs no fetching tells of itself. Called by the system."""
         if self._link.listening and self.length is not None:
-            self._told.complete(self.media_info, self.length)
-
-    # --- Inside
+            self._told.complete(self._bytes.using(Content.media_info), self.length)
 
     def _check_open(self) -> None:
         if self._closed:

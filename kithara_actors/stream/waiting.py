@@ -143,10 +143,11 @@ class ByteWaiter:
 
     # --- Waiting
 
-    def bytes_at(self, content: Content, start: int, end: int) -> int:
+    def bytes_at(self, content: Content, start: int, end: int, within: float | None = None) -> int:
         """Block until bytes from `start` to `end`, or to the end of the file, are present: the offset reached.
 
-        Raises the typed failure, ReadTimeout, Cancelled, SystemStopped, ResourceChanged.
+        `within` limits the wait, in seconds, where it is shorter than `read_timeout`. Raises the typed failure,
+        ReadTimeout, Cancelled, SystemStopped, ResourceChanged.
         """
         reached = self._reached(content, start, end)
         if reached is not None:
@@ -175,7 +176,8 @@ class ByteWaiter:
             return low <= missing and (high is None or missing < high)
 
         try:
-            return self._until(content, look, again, self._read_timeout, concerned)
+            limits = [limit for limit in (self._read_timeout, within) if limit is not None]
+            return self._until(content, look, again, min(limits, default=None), concerned)
         except BaseException:
             self.link.tell(ReaderAt(self.stream, start, None))
             raise
@@ -222,6 +224,18 @@ class ByteWaiter:
         except ReadTimeout:
             self.error = before
             return False
+
+    def until(self, content: Content, look: Callable[[], T | None], within: float) -> T:
+        """Block until `look`, called at every signal of the content, finds something; at most `within` seconds.
+
+        Raises what a wait for bytes does, but for setbacks of the download.
+        """
+        before = self.error
+        try:
+            return self._until(content, look, lambda: None, within, lambda _: False)
+        except ReadTimeout:
+            self.error = before
+            raise
 
     def _reached(self, content: Content, start: int, end: int) -> int | None:
         reached = content.available(start)

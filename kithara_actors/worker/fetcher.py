@@ -45,11 +45,13 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class FirstByte:
-    """How the answer came: `url` is the final one, `seconds` run from the start of the attempt."""
+    """How the answer came: `url` is the final one, `redirects` are all that were followed to it, itself included;
+    `seconds` run from the start of the attempt."""
 
     status: int
     url: str
     seconds: float
+    redirects: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,21 +85,21 @@ def run(
     """
     began = monotonic()
     url, caller, asked = order.url, dict(order.headers), order.asked
-    followed = 0
+    followed: list[str] = []
     while True:
         response = transport.open(attempt, url, request_headers(asked, caller), order.method)
         try:
             status, location = response.status, response.headers.get("location")
             following = redirect(url, status, location, allow_downgrade=allow_downgrade, headers=caller)
             if following is not None:
-                if followed == MAX_REDIRECTS:
+                if len(followed) == MAX_REDIRECTS:
                     raise ProtocolError(f"more than {MAX_REDIRECTS} redirects")
-                followed += 1
                 url, caller = following
+                followed.append(url)
             else:
                 answer = check(asked, status, response.headers)
                 if isinstance(answer, Accepted):
-                    on_headers(answer, FirstByte(status, url, monotonic() - began))
+                    on_headers(answer, FirstByte(status, url, monotonic() - began, tuple(followed)))
                     return _receive(transport, attempt, response, order, answer, sink)
                 asked = dataclasses.replace(asked, ranged=False)
             discard(response, attempt)

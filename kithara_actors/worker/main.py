@@ -13,6 +13,7 @@ from actors.memory.progress import ProgressBlock, WakeUp
 from actors.messages.codec import Codec
 from actors.worker.handler import Send
 from kithara_actors.errors import Cancelled, Failure, KitharaError
+from kithara_actors.logic.naming import redact
 from kithara_actors.logic.response import Accepted, Asked
 from kithara_actors.messages.worker import (
     HEAD_CODEC,
@@ -25,7 +26,7 @@ from kithara_actors.messages.worker import (
     RunAttempt,
     WorkerSettings,
 )
-from kithara_actors.values import Validator
+from kithara_actors.values import Answer, Validator
 from kithara_actors.worker.attempt import Attempt
 from kithara_actors.worker.body import BodyBroken
 from kithara_actors.worker.fetcher import FirstByte, Order, run
@@ -36,6 +37,8 @@ __all__ = ["FetchHandler", "make_handler"]
 
 RANGES_FLAG = 1
 _FIELD_LIMIT = 512
+_REDIRECTS_LIMIT = 800
+"""Characters of the redirects in the head, together; ten are followed at most."""
 _IDLE = 10.0
 """Seconds after which a thread without work ends."""
 
@@ -233,8 +236,12 @@ class _Transfer:
         content_type = accepted.content_type and accepted.content_type[:_FIELD_LIMIT]
         if spec.validator is None:
             # Nothing is pinned yet, so this is the one request that may say what the asset is.
-            head = HEAD_CODEC.encode(Head(validator, content_type))
-            self._block.write_head(accepted.total, RANGES_FLAG if accepted.partial else 0, head)
+            answer = Answer(
+                first.status, accepted.partial, content_type, validator, _shown(first.redirects), first.seconds
+            )
+            self._block.write_head(
+                accepted.total, RANGES_FLAG if accepted.partial else 0, HEAD_CODEC.encode(Head(answer))
+            )
             self._wake.signal()
         self._handler.report(
             AttemptHeaders(
@@ -267,6 +274,13 @@ def _failed(job: _Job, failure: Failure) -> AttemptEnded:
         cancelled=False,
         failure=failure,
     )
+
+
+def _shown(redirects: tuple[str, ...]) -> tuple[str, ...]:
+    """Redirects for people: without secrets, and short enough for the block's room."""
+    limit = _REDIRECTS_LIMIT // max(len(redirects), 1)
+    shown = (redact(url).encode("ascii", "replace").decode() for url in redirects)
+    return tuple(url if len(url) <= limit else f"{url[: limit - 3]}..." for url in shown)
 
 
 def _bounded(validator: Validator) -> Validator:

@@ -22,10 +22,19 @@ from actors.messages.control import CONTROL
 from kithara_actors.messages import commands, events, to_source, worker
 from kithara_actors.messages.commands import COMMANDS
 from kithara_actors.messages.events import EVENT_CODEC, EVENTS
+from kithara_actors.messages.parser import PARSER_COMMANDS, ParserSettings
 from kithara_actors.messages.worker import HEAD_CODEC, Head, WorkerSettings
 from kithara_actors.values import CancelReason, Priority, RequestId, StreamId
 
-CODECS = [Codec(CONTROL), Codec(COMMANDS), EVENT_CODEC, HEAD_CODEC, Codec([WorkerSettings])]
+CODECS = [
+    Codec(CONTROL),
+    Codec(COMMANDS),
+    EVENT_CODEC,
+    HEAD_CODEC,
+    Codec([WorkerSettings]),
+    Codec(PARSER_COMMANDS),
+    Codec([ParserSettings]),
+]
 CLASSES = [(codec, cls) for codec in CODECS for cls in codec.commands]
 SENDERS = {"System", "Stream", "AssetStore", "Downloader", "Registry", "Source", "Timers", "Worker", "Host", "Anyone"}
 SENDERS |= {"Subscription"}
@@ -97,7 +106,7 @@ def test_every_command_of_the_modules_is_known_and_names_its_sender() -> None:
         for name, cls in vars(module).items():
             if not isinstance(cls, type) or not issubclass(cls, Command) or cls is Command:
                 continue
-            assert cls in COMMANDS or cls in (Head, WorkerSettings), f"{name} is in no codec"
+            assert cls in (*COMMANDS, *PARSER_COMMANDS, Head, WorkerSettings, ParserSettings), f"{name} is in no codec"
             doc = cls.__doc__ or ""
             assert "→" in doc or doc.startswith("The answer to"), f"{name} names no sender"
             senders = doc.split("→")[0].replace(" or ", " ").split() if "→" in doc else []
