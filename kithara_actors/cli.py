@@ -1,6 +1,7 @@
 """The command `kithara`. What went wrong is one line on the standard error; a traceback is a bug.
 
-Exit status: 0 done, 1 failed, 2 wrong usage, 130 Ctrl-C, 141 the reader of the output went away, 143 SIGTERM.
+Exit status: 0 done, 1 failed, 2 wrong usage, 129 the terminal was closed, 130 Ctrl-C, 141 the reader of the output
+went away, 143 SIGTERM.
 """
 
 from __future__ import annotations

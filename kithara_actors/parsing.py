@@ -62,6 +62,7 @@ class Parsing(PoolListener):
         self._jobs: dict[int, _Job] = {}
         self._pool: WorkerPool | None = None
         self._worker: int | None = None
+        self._broken: str | None = None
         self._stopped = False
 
     def describe(
@@ -82,8 +83,8 @@ class Parsing(PoolListener):
         job = _Job(order, _readable(fd), hear)
         with self._lock:
             try:
-                if self._stopped:
-                    raise WorkerStartError("the system has stopped")
+                if self._stopped or self._broken is not None:
+                    raise WorkerStartError(self._broken or "the system has stopped")
                 self._launch()
             except BaseException:
                 os.close(job.fd)
@@ -147,7 +148,12 @@ class Parsing(PoolListener):
             if job.tries >= _TRIES:
                 self._give_up(job, f"the parsing process ended while it looked at this file: {reason}")
 
+    def cannot_start(self, reason: str) -> None:
+        self._broken = reason
+        self.workers_exhausted(reason)
+
     def workers_exhausted(self, reason: str) -> None:
+        logger.warning("the parsing process does not start: %s", reason)
         with self._lock:
             waiting = list(self._jobs.values())
         for job in waiting:

@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from kithara_actors.stream.reader import Stream
     from kithara_actors.stream.subscription import Subscription
 
-__all__ = ["ActorSystem"]
+__all__ = ["UNSUPPORTED", "ActorSystem", "check_platform", "check_supported"]
 
 _NEEDS = ((os, "memfd_create"), (os, "eventfd"), (os, "pidfd_open"), (os, "splice"), (select, "epoll"))
-_UNSUPPORTED = (
+UNSUPPORTED = (
     "execute_limit",
     "freshness",
     "max_assets",
@@ -38,6 +38,7 @@ _UNSUPPORTED = (
     "soft_timeout",
     "url_policy",
 )
+"""Fields of `Config` whose part is not built yet."""
 
 
 class ActorSystem:
@@ -60,13 +61,13 @@ class ActorSystem:
         naming a wrong field, UnsupportedPlatform, WorkerStartError, OSError (cache directory, descriptors); nothing
         is left running then.
         """
-        _check_platform()
+        check_platform()
         if config is None:
             config = Config(**settings)
         elif settings:
             known = {name: getattr(config, name) for name in Config.__slots__}
             config = Config(**{**known, **settings})
-        _check_supported(config)
+        check_supported(config)
         from kithara_actors.workers import worker_pool
 
         pool = worker_pool(config)
@@ -190,7 +191,8 @@ class ActorSystem:
         return self._running
 
 
-def _check_platform() -> None:
+def check_platform() -> None:
+    """Raise UnsupportedPlatform, with the remedy, where a system cannot run."""
     if not sys.platform.startswith("linux"):
         raise UnsupportedPlatform(f"kithara-actors needs Linux 5.4 or later, not {sys.platform}")
     missing = [name for module, name in _NEEDS if not hasattr(module, name)]
@@ -198,10 +200,10 @@ def _check_platform() -> None:
         raise UnsupportedPlatform(f"this Python lacks {', '.join(missing)}; use CPython 3.11+ built for Linux 5.4+")
 
 
-def _check_supported(config: Config) -> None:
+def check_supported(config: Config) -> None:
     """A setting that changes nothing yet must not be taken for one that works."""
     default = Config()
-    for name in _UNSUPPORTED:
+    for name in UNSUPPORTED:
         if getattr(config, name) != getattr(default, name):
             raise ValueError(f"{name} is not supported by this version")
     if config.connections_per_asset != 1:

@@ -6,6 +6,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -19,6 +20,10 @@ settings.register_profile(
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 
+def _is_setting(name: str) -> bool:
+    return name == "XDG_CONFIG_HOME" or (name.startswith("KITHARA_") and not name.startswith("KITHARA_TESTS_"))
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Gives the run a temporary directory of its own, so that what appears in it was made by the run."""
     leaks.mark()
@@ -27,6 +32,11 @@ def pytest_configure(config: pytest.Config) -> None:
     outer = os.environ.get("TMPDIR")
     scratch = tempfile.mkdtemp(prefix="kithara-tests-")
     os.environ["TMPDIR"] = tempfile.tempdir = scratch
+    # The settings of whoever runs the tests are theirs.
+    before = {name: value for name, value in os.environ.items() if _is_setting(name)}
+    for name in before:
+        del os.environ[name]
+    os.environ["XDG_CONFIG_HOME"] = str(Path(scratch) / "config")
 
     def restore() -> None:
         tempfile.tempdir = None
@@ -34,6 +44,8 @@ def pytest_configure(config: pytest.Config) -> None:
             del os.environ["TMPDIR"]
         else:
             os.environ["TMPDIR"] = outer
+        del os.environ["XDG_CONFIG_HOME"]
+        os.environ.update(before)
         shutil.rmtree(scratch, ignore_errors=True)
 
     config.add_cleanup(restore)

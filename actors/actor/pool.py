@@ -205,7 +205,7 @@ class WorkerPool:
     def _start_due(self) -> None:
         now = self._clock()
         for slot in self._startable():
-            if slot.due <= now:
+            if slot.due <= now and slot in self._empty:
                 self._empty.remove(slot)
                 self._start_one(slot, now)
 
@@ -337,7 +337,9 @@ class WorkerPool:
         self._boot_losses += 1
         if not self._all_ready.is_set() and (fatal or self._boot_losses >= _BOOT_FAILURES):
             self._boot_error = WorkerStartError(f"cannot start worker processes with {self._python!r}: {words}")
+            self._empty.clear()
             self._all_ready.set()
+            self._listener.cannot_start(str(self._boot_error))
 
     def _schedule(self, slot: _Slot) -> None:
         """Fill the slot again: at once after a first loss, then after a delay that doubles, jittered below the cap."""

@@ -36,3 +36,6 @@ class PoolListener:
 
     def workers_exhausted(self, reason: str) -> None:
         """For `ready_limit` seconds no worker has been ready, although they were started again and again."""
+
+    def cannot_start(self, reason: str) -> None:
+        """No worker was ever ready, some attempts at starting one have failed, and no more are made."""

@@ -26,6 +26,9 @@ __all__ = ["SNIFF", "Content", "ContentTable", "Lane", "View"]
 SNIFF = 64 * 1024
 """Bytes from the front that tell codec and container, where anything does."""
 
+_CONTRADICTION = 4
+"""Bytes from the front without which nothing contradicts a Content-Type."""
+
 
 @dataclass(frozen=True, slots=True)
 class Lane:
@@ -156,7 +159,9 @@ class Content:
             return None
         first = self.first_bytes()
         info = detect(self.content_type, first)
-        if info.codec is None and len(first) < SNIFF and self.view.phase is Phase.DOWNLOADING:
+        # Bytes that are on their way may tell the codec, or contradict the Content-Type.
+        unsure = info.codec is None or len(first) < _CONTRADICTION
+        if unsure and len(first) < SNIFF and self.view.phase not in (Phase.COMPLETE, Phase.FAILED):
             return None
         return info
 

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as an exception, raised only where the work can be left."""
+"""Ctrl-C, SIGTERM and a closed terminal as an exception, raised only where the work can be left."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Interrupted(BaseException):
 
 
 class Interrupts:
-    """Takes SIGINT and SIGTERM over, in the main thread, for the length of a with statement.
+    """Takes SIGINT, SIGTERM and SIGHUP over, in the main thread, for the length of a with statement.
 
     A signal raises `Interrupted` inside `armed()` and is remembered outside: starting and stopping the system
     are not torn apart, whatever the user's impatience.
@@ -35,7 +35,7 @@ class Interrupts:
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
                 # What the parent has ignored for us, as nohup and background jobs do, stays ignored.
                 if signal.getsignal(number) is not signal.SIG_IGN:
                     self._before[number] = signal.signal(number, self._handle)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 import threading
 from collections import deque
@@ -212,7 +211,12 @@ class _Bar(Reporter):
 
     def _fit(self) -> None:
         # Room for the ^C that a terminal shows: it would break a full line, and half a bar would stay behind.
-        self._console.width = max(20, shutil.get_terminal_size((80, 24)).columns - 3)
+        try:
+            # Of the terminal that the bar is drawn on: the standard output may lead elsewhere.
+            columns = os.get_terminal_size(sys.stderr.fileno()).columns or 80
+        except (OSError, ValueError):
+            columns = 80
+        self._console.width = max(20, columns - 3)
 
     def update(self, done: int, total: int | None) -> None:
         self._fit()

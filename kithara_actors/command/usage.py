@@ -26,7 +26,8 @@ examples:
       see the whole system at work: needs no network, takes about ten seconds
 
 exit status:
-  0 done, 1 failed, 2 wrong usage, 130 Ctrl-C, 141 the reader of the output went away, 143 SIGTERM
+  0 done, 1 failed, 2 wrong usage, 129 the terminal was closed, 130 Ctrl-C, 141 the reader of the output went away,
+  143 SIGTERM
 """
 
 

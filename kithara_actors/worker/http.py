@@ -222,12 +222,17 @@ def _tls_context(settings: TransportSettings) -> ssl.SSLContext:
             is_folder = Path(verify).is_dir()
             context.load_verify_locations(**{"capath" if is_folder else "cafile": verify})
         if settings.cert is not None:
-            pair = (settings.cert,) if isinstance(settings.cert, str) else settings.cert
-            context.load_cert_chain(*pair)
+            cert, key = (settings.cert, None) if isinstance(settings.cert, str) else settings.cert
+            context.load_cert_chain(cert, key, _no_password)
     except OSError as error:
         text = f"the certificates of `verify` or `cert` cannot be read: {error}"
         raise ConnectError(text, retryable=False) from error
     return context
+
+
+def _no_password() -> bytes:
+    """Without this OpenSSL would ask for the password of an encrypted key at the terminal."""
+    return b""
 
 
 def translate(error: BaseException, attempt: Attempt, limit: float) -> KitharaError:

@@ -271,7 +271,7 @@ def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
 # --- How it is ended
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_signal_leaves_nothing(origin: Origin, folder: Path, number: signal.Signals, status: int) -> None:
     url = origin.add("/a.mp3", Resource(size=100_000_000, rate=500_000))
     with subprocess.Popen([*COMMAND, "get", "-q", url], cwd=folder, env=ENVIRONMENT, stderr=subprocess.PIPE) as process:

@@ -17,7 +17,7 @@ from actors.clock import monotonic
 from actors.messages.codec import Codec
 from kithara_actors import ActorSystem, MediaInfo
 from kithara_actors.config import Config
-from kithara_actors.errors import Cancelled, ReadTimeout, StatusError, SystemStopped
+from kithara_actors.errors import Cancelled, InternalError, ReadTimeout, StatusError, SystemStopped
 from kithara_actors.messages.parser import Described, ParserSettings
 from kithara_actors.parsing import Parsing
 from kithara_actors.testing.origin import Fault, Origin, Resource
@@ -217,6 +217,18 @@ def test_a_file_that_ends_its_parser_is_a_remark(handler: str, said: str, tmp_pa
     finally:
         os.close(fd)
         assert parsing.stop(HANG) == []
+
+
+def test_a_parser_that_cannot_start_is_not_tried_for_ever(system: ActorSystem, tmp_path: Path) -> None:
+    path = tmp_path / "a.wav"
+    path.write_bytes(WAVE)
+    parsing = system._assembly._parsing
+    parsing._settings = dataclasses.replace(parsing._settings, handler="parser_handlers:missing")
+    with system.open(path) as stream:
+        assert "does not start" in str(stream.inspect(HANG).remark)
+        assert (stream.read(), stream.error) == (WAVE, None)
+    with system.open(path) as stream, pytest.raises(InternalError, match="cannot start worker processes"):
+        stream.inspect(HANG)
 
 
 def test_the_parser_cannot_write_what_it_reads(system: ActorSystem, tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ def probe(*arguments: str, cwd: Path | None = None, columns: str = "100") -> sub
     done = subprocess.run(
         [*COMMAND, *arguments],
         cwd=cwd,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "XDG_CONFIG_HOME": "/nonexistent", "COLUMNS": columns},
+        env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": columns},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
