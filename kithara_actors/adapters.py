@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import functools
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kithara_actors.errors import ReadTimeout
+from kithara_actors.errors import KitharaError, ReadTimeout
 from kithara_actors.values import AudioCodec, Container, MediaInfo
 
 if TYPE_CHECKING:
@@ -28,6 +29,9 @@ _FORMATS = {
     (None, None): "UNKNOWN",
 }
 """Names of `miniaudio.FileFormat`."""
+_MP3_STEP = 16 * 1024
+"""Bytes that miniaudio gets at once of an MP3 file. It asks for 64 KiB before the first sample: seconds of a radio
+stream. It takes less; of other formats, a short read is the end to it."""
 
 
 class MiniaudioSource:
@@ -39,21 +43,22 @@ class MiniaudioSource:
     def __init__(self, stream: Stream, file_format: Any) -> None:
         self.format = file_format
         self._stream = stream
+        self._step = _MP3_STEP if file_format.name == "MP3" else sys.maxsize
         # A decoder of miniaudio holds no more than the address of its source, and one that is gone ends the process.
         vars(stream).setdefault("_miniaudio_sources", []).append(self)
 
     def read(self, num_bytes: int) -> bytes:
-        """So many bytes from the stream's position, fewer only at the end. Blocks; raises what the stream raises."""
-        return self._stream.read(num_bytes)
+        """The next bytes from the stream's position, none only at the end. Blocks; raises what the stream raises."""
+        return self._stream.read(min(num_bytes, self._step))
 
     def seek(self, offset: int, origin: Any) -> bool:
         """Move the stream's position: True. Raises where that cannot be; miniaudio takes False for success."""
         try:
             self._stream.seek(offset, {"START": 0, "CURRENT": 1, "END": 2}[origin.name])
-        except (OSError, ValueError):
-            # miniaudio drops what a seek raises. If the stream broke, no later read may look like its end.
-            if self._stream.closed or self._stream.error is not None:
-                self.error_in_readcallback = self._stream.error or ValueError("the stream is closed")
+        except (OSError, ValueError) as error:
+            # miniaudio drops what a seek raises; after one that broke the stream it must not decode other bytes.
+            if isinstance(error, KitharaError) or self._stream.closed:
+                self.error_in_readcallback = error
             raise
         return True
 
@@ -118,4 +123,4 @@ def _source_class() -> tuple[type[MiniaudioSource], Any]:
     if not hasattr(miniaudio.SeekOrigin, "END"):
         raise ImportError(f"as_miniaudio needs miniaudio 1.70 or later: {_INSTALL}")
     bases = (MiniaudioSource, miniaudio.StreamableSource)
-    return type("MiniaudioStreamSource", bases, {}), miniaudio.FileFormat
+    return type("MiniaudioStreamSource", bases, {"__module__": __name__}), miniaudio.FileFormat
