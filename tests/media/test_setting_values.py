@@ -40,18 +40,18 @@ def test_every_field_can_be_set_or_is_for_python() -> None:
         ("allow_downgrade", "True", True),
         ("verify", "false", False),
         ("verify", "ca.pem", "ca.pem"),
-        ("verify", "~/ca.pem", "/home/ca.pem"),
+        ("verify", "~/ca.pem", "/folk/ca.pem"),
         ("cert", "both.pem", "both.pem"),
-        ("cert", '["a.pem", "~/b.pem"]', ("a.pem", "/home/b.pem")),
+        ("cert", '["a.pem", "~/b.pem"]', ("a.pem", "/folk/b.pem")),
         ("proxies", '{"https": "http://p:1"}', {"https": "http://p:1"}),
         ("proxies", '{https = "http://p:1"}', {"https": "http://p:1"}),
-        ("cache_dir", "~/cache", "/home/cache"),
+        ("cache_dir", "~/cache", "/folk/cache"),
         ("worker_python", "python3", "python3"),
         ("fill", "demand", "demand"),
     ],
 )
 def test_text_of_a_variable(name: str, text: str, value: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HOME", "/home")
+    monkeypatch.setenv("HOME", "/folk")
     read = from_text(name, text)
     assert (read, type(read)) == (value, type(value))
     Config(**{name: read})

@@ -1,0 +1,59 @@
+"""What is to be played, and how far it has got."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from kithara_actors.values import Cover
+
+__all__ = ["Playing", "Track"]
+
+
+@dataclass(frozen=True, slots=True)
+class Track:
+    """One thing to play.
+
+    `source` is what `system.open` takes: an http(s) URL or an absolute path. `shown` is for people: an address without
+    userinfo and query values, or a file's name. `title` is what the playlist calls it. `refused` says why it cannot be
+    played at all, where that is known before it is opened. `credentials`: whether the headers that the user gives may
+    go to its server; not so where a playlist of another server named it.
+    """
+
+    source: str
+    shown: str
+    title: str | None = None
+    refused: str | None = None
+    credentials: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Playing:
+    """A snapshot of what plays now. Sizes are in bytes, times in seconds, `bitrate` in bits per second.
+
+    `index` counts from 0 to `count` - 1. `title`, `artist`, `album` and `cover` come from the file's tags, the title
+    else from the playlist; they and the numbers of the sound may come after the first sound, and stay None where the
+    file does not tell. `downloaded` is the offset up to which the bytes are there without a gap from where the decoder
+    reads; it is `length` when all are. `speed` is the
+    number of bytes per second that arrive now, None when all are there. `waiting`: there is nothing to hear because
+    bytes or the first decoded sound have yet to come.
+    """
+
+    index: int
+    count: int
+    track: Track
+    title: str | None
+    artist: str | None
+    album: str | None
+    cover: Cover | None
+    codec: str | None
+    container: str | None
+    sample_rate: int | None
+    channels: int | None
+    bitrate: int | None
+    position: float
+    duration: float | None
+    downloaded: int
+    length: int | None
+    speed: float | None
+    paused: bool
+    waiting: bool
