@@ -60,16 +60,18 @@ class Inspector:
             content.signal()
 
         length = content.length
+        whole = length is not None and (present >= length or _reachable(content))
         parsing = self._link.parsing
         try:
-            job = parsing.describe(content.fd, content.content_type, length, present, length is not None, hear)
+            job = parsing.describe(content.fd, content.content_type, length, present, whole, hear)
         except (OSError, WorkerStartError, RuntimeError) as error:
             raise InternalError(f"the parsing process cannot be started: {error}") from error
         try:
             while True:
                 said = self._next(content, heard, left())
                 if isinstance(said, Described):
-                    content.details = said.details
+                    if whole:
+                        content.details = said.details
                     return said.details
                 reached = self._bytes.bytes_at(content, said.start, said.end, left())
                 parsing.supply(job, said.start, min(reached, said.end))
@@ -114,6 +116,12 @@ class Inspector:
                 self._link.parsing.describe(content.fd, content.content_type, length, min(present, SNIFF), False, hear)
         finally:
             content.release()
+
+
+def _reachable(content: Content) -> bool:
+    """Whether any byte can be had without all that come before it."""
+    answer = content.first_answer()
+    return answer is None or answer.ranges or content.view.phase is Phase.COMPLETE
 
 
 def filled(info: MediaInfo, *sources: MediaDetails | None) -> MediaInfo:

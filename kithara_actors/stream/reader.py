@@ -244,8 +244,8 @@ class Stream(io.BufferedIOBase):
         position.
 
         Blocks, at most `timeout` seconds (ReadTimeout), while the parsing process looks at it; a few kilobytes are
-        fetched for that where they are missing (of MP4 its `moov`). For what is no media known here the result says
-        so in `remark`; raises the typed error if the download fails.
+        fetched for that where they are missing (of MP4 its `moov`); from a server without byte ranges only the front.
+        For what is no media known here the result says so in `remark`; raises the typed error if the download fails.
         """
         self._check_open()
         return self._inspector.details(timeout)

@@ -37,11 +37,12 @@ HANG = 30.0
 CODECS = {
     "flac": ("flac", "flac", "s16"),
     "m4a": ("ipod", "aac", "fltp"),
+    "mp4": ("mp4", "aac", "fltp"),
     "mp3": ("mp3", "libmp3lame", "s16p"),
     "ogg": ("ogg", "libopus", "s16"),
     "wav": ("wav", "pcm_s16le", "s16"),
 }
-"""By suffix: FFmpeg's names of container, codec and sample format."""
+"""By suffix: FFmpeg's names of container, codec and sample format. Those of `mp4` are fragments without an index."""
 
 
 @functools.lru_cache(maxsize=64)
@@ -71,11 +72,13 @@ def sound_file(
     graph.configure()
     out = io.BytesIO()
     options = {} if xing else {"write_xing": "0", "id3v2_version": "0"}
+    if suffix == "mp4":
+        options = {"movflags": "frag_keyframe+empty_moov+default_base_moof", "frag_duration": "500000"}
     with av.open(out, "w", format=container_name, options=options) as container:
         if tags:
             container.metadata.update({"title": "Sweep", "artist": "Tester", "album": "Recordings"})
         stream = container.add_stream(codec, rate=rate, layout=layout)
-        if suffix in ("mp3", "m4a"):
+        if suffix in ("mp3", "m4a", "mp4"):
             stream.bit_rate = bit_rate
         at = 0
         while True:

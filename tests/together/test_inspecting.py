@@ -123,6 +123,18 @@ def test_a_body_without_length_is_told_from_its_front(system: ActorSystem, origi
         assert info.bitrate is None
 
 
+def test_without_ranges_nobody_waits_for_the_end(system: ActorSystem, origin: Origin) -> None:
+    data = wave_bytes(seconds=20, junk=200_000)
+    url = origin.add("/a.wav", Resource(data=data, content_type="audio/wav", ranges=False))
+    with system.open(url, look_ahead=0) as stream:
+        details = stream.inspect(HANG)
+        assert (details.info.container, details.info.sample_rate) == (Container.WAV, None)
+        assert details.remark
+        assert len(asked(origin, "/a.wav")) == 1
+        assert stream.wait_complete(HANG)
+        assert stream.inspect(HANG).info == INFO
+
+
 # --- What goes wrong
 
 

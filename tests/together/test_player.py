@@ -109,6 +109,26 @@ def test_plain_samples_are_heard_before_a_second_of_them_is_there(system: ActorS
     assert heard.order == [0]
 
 
+def test_fragments_are_heard_before_all_of_them_are_there(system: ActorSystem, origin: Origin) -> None:
+    data = sound_file("mp4", 20)
+    assert b"moof" in data
+    assert b"sidx" not in data
+    stalls = Fault(stall_after=len(data) // 2)
+    url = origin.add("/a.mp4", Resource(data=data, content_type="audio/mp4", always=stalls))
+    player, heard = player_of(system, tracks(url), Scripted(lambda: player.quit()))
+    assert player.run() == 0
+    assert heard.order == [0]
+
+
+def test_fragments_without_an_index_sound_as_with_one(system: ActorSystem, origin: Origin) -> None:
+    data = sound_file("mp4", 5)
+    url = origin.add("/a.mp4", Resource(data=data, content_type="audio/mp4", rate=100_000))
+    output = Scripted()
+    player, _ = player_of(system, tracks(url), output)
+    assert player.run() == 0
+    assert output.sound == reference(data)
+
+
 def test_no_tracks_are_over_at_once(system: ActorSystem) -> None:
     player, _ = player_of(system, [], null_output())
     assert player.now() is None

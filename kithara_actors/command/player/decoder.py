@@ -29,6 +29,9 @@ _OPTIONS = {"format_whitelist": _FORMATS, "protocol_whitelist": ""}
 # Of plain samples FFmpeg would look at five seconds before it begins: a megabyte, and nothing to be learnt from it.
 _PLAIN = (b"RIFF", b"RF64", b"FORM", b".snd", b"caff")
 _BRIEFLY = {"probesize": "65536"}
+_WITHOUT_INDEX = {"fflags": "ignidx"}
+_FRONT = 1024 * 1024
+"""Bytes from the front in which the first fragment of an MP4 file is looked for."""
 _PREROLL = 0.1
 """Seconds to decode before the target of a seek: the first frames of MP3 and Opus lean on those before them."""
 _JUMP = 256 * 1024
@@ -104,9 +107,9 @@ class SourceFile:
         self.jumps += abs(position - before) > _JUMP
         return position
 
-    def head(self, size: int) -> bytes:
-        """The first bytes, wherever reading is."""
-        return self._calling(lambda: self._stream.read_at(0, size), b"")
+    def look(self, offset: int, size: int) -> bytes:
+        """Some bytes, wherever reading is."""
+        return self._calling(lambda: self._stream.read_at(offset, size), b"")
 
     def tell(self) -> int:
         return self._calling(self._stream.tell, -1)
@@ -170,7 +173,12 @@ class Decoding:
                 return
 
     def _open(self) -> InputContainer:
-        options = {**_OPTIONS, **(_BRIEFLY if self._file.head(4) in _PLAIN else {})}
+        options = dict(_OPTIONS)
+        if self._file.look(0, 4) in _PLAIN:
+            options |= _BRIEFLY
+        elif not self._file.complete and _unlisted(self._file):
+            # Else FFmpeg walks through all of them before the first sound: the whole download. So it does to seek.
+            options |= _WITHOUT_INDEX
         opened: InputContainer = self._av.open(self._file, mode="r", options=options, metadata_errors="replace")
         return opened
 
@@ -240,6 +248,20 @@ class Decoding:
                 self.reached = max(self.reached, end)
         if resampled is not None:
             yield from resampled.rest()
+
+
+def _unlisted(file: SourceFile) -> bool:
+    """Whether it is fragmented MP4 without an index (a `sidx` box) before the first fragment (ISO/IEC 14496-12)."""
+    at = 0
+    while at < _FRONT:
+        box = file.look(at, 8)
+        size, kind = int.from_bytes(box[:4], "big"), box[4:]
+        if kind == b"moof":
+            return True
+        if size < 8 or kind in (b"sidx", b"mdat") or (at == 0) is not (kind == b"ftyp"):
+            return False
+        at += size
+    return False
 
 
 class _Resampled:
