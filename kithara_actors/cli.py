@@ -15,9 +15,12 @@ import sys
 from collections.abc import Sequence
 
 from kithara_actors.command.interrupts import Interrupted, Interrupts
+from kithara_actors.command.text import clean
 from kithara_actors.command.usage import parser
 
 __all__ = ["main"]
+
+_LONGEST = 4000
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -66,8 +69,8 @@ def _run(argv: Sequence[str] | None, interrupts: Interrupts) -> int:
 def _say(text: str) -> None:
     if sys.stderr is not None:
         with contextlib.suppress(OSError):
-            # Text from a server may hold anything; one line is promised.
-            print("kithara:", " ".join(text.split()), file=sys.stderr, flush=True)
+            # Text from a server may hold anything; one line is promised, and no terminal is to obey it.
+            print("kithara:", clean(text, _LONGEST), file=sys.stderr, flush=True)
 
 
 def _drop_output() -> None:

@@ -15,7 +15,7 @@ from kithara_actors.command.checks.working import working
 from kithara_actors.command.explain import CommandError
 from kithara_actors.command.interrupts import Interrupts
 from kithara_actors.command.settings import Setting, settings_files, settings_given
-from kithara_actors.command.text import width, write_json, write_line
+from kithara_actors.command.text import clean, width, write_json, write_line
 from kithara_actors.config import Config
 from kithara_actors.logic.naming import redact
 
@@ -23,6 +23,7 @@ __all__ = ["run"]
 
 _LIMIT = 10.0
 """Seconds for a check that has no limit of its own."""
+_LONGEST = 4000
 _NARROW = 60
 _NAMES = 13
 _COLOURS = {State.OK: "green", State.NOTE: "yellow", State.PROBLEM: "bold red"}
@@ -173,7 +174,7 @@ def _painter() -> Callable[[str, State], str]:
 
 def _line(text: str) -> str:
     """`text` as one line, with nothing in it that a terminal would obey."""
-    return "".join(letter if letter.isprintable() else "?" for letter in " ".join(text.split()))
+    return clean(text, _LONGEST)
 
 
 def _encodable(text: str) -> str:

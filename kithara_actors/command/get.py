@@ -9,7 +9,6 @@ import os
 import select
 import stat
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from actors.clock import monotonic
 from kithara_actors.command.explain import CommandError, explain
 from kithara_actors.command.interrupts import Interrupts
 from kithara_actors.command.progress import Reporter, Shown, make_reporter
+from kithara_actors.command.room import private_folder
 from kithara_actors.command.settings import request_headers, system_settings
 from kithara_actors.command.text import amount, write_error_line, write_json
 from kithara_actors.errors import KitharaError
@@ -150,8 +150,8 @@ def _place(url: str, output: str | None) -> Iterator[_Place]:
     if output == "-":
         if sys.stdout is None:
             raise CommandError("the standard output is closed")
-        with _temporary() as path:
-            yield _Place("the standard output", path, sys.stdout.fileno())
+        with private_folder() as folder:
+            yield _Place("the standard output", folder / "body", sys.stdout.fileno())
         return
     named = _name_in(url) if output is None else output
     if not named:
@@ -172,8 +172,8 @@ def _place(url: str, output: str | None) -> Iterator[_Place]:
             fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
         except OSError as error:
             raise CommandError(f"cannot write {named}: {error.strerror}") from None
-        with contextlib.closing(os.fdopen(fd, "wb", buffering=0)), _temporary() as between:
-            yield _Place(named, between, fd)
+        with contextlib.closing(os.fdopen(fd, "wb", buffering=0)), private_folder() as folder:
+            yield _Place(named, folder / "body", fd)
         return
     if not path.parent.is_dir():
         raise CommandError(f"cannot write {named}: there is no directory {path.parent}; make it first")
@@ -189,13 +189,6 @@ def _name_in(url: str) -> str:
     """The last part of the URL's path as it is written there, without decoding: it cannot leave the directory."""
     name = canonical_url(url).partition("?")[0].split("://", 1)[1].partition("/")[2].rpartition("/")[2]
     return "" if name in (".", "..") else name
-
-
-@contextlib.contextmanager
-def _temporary() -> Iterator[Path]:
-    """A file on disk between the network and a slow reader: of any size, gone at the end."""
-    with tempfile.TemporaryDirectory(prefix="kithara-") as folder:
-        yield Path(folder) / "body"
 
 
 def _tell(options: argparse.Namespace, place: _Place, result: _Result) -> None:

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import importlib
-import os
 import sys
-import tempfile
-from collections.abc import Iterator
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from kithara_actors.command.explain import CommandError
 from kithara_actors.command.interrupts import Interrupts
 from kithara_actors.command.player.keys import Key, Keyboard
 from kithara_actors.command.player.screen import make_screen
+from kithara_actors.command.room import room_of
 from kithara_actors.command.settings import request_headers, system_settings
 from kithara_actors.system import ActorSystem
 
@@ -28,8 +24,6 @@ __all__ = ["run"]
 
 _SEEK = {Key.BACK: -10.0, Key.FORWARD: 10.0, Key.FAR_BACK: -60.0, Key.FAR_FORWARD: 60.0}
 """Seconds."""
-_KEPT = 1024 * 1024 * 1024
-"""Bytes of what was played that are kept, for going back to it."""
 
 
 def run(options: argparse.Namespace, interrupts: Interrupts) -> int:
@@ -44,7 +38,7 @@ def run(options: argparse.Namespace, interrupts: Interrupts) -> int:
     from kithara_actors.command.player.engine import Player
     from kithara_actors.command.player.playlist import tracks_of
 
-    with _room(system_settings(options)) as room, ActorSystem.start(**room.settings) as system:
+    with room_of(system_settings(options)) as room, ActorSystem.start(**room.settings) as system:
         with interrupts.armed():
             tracks = tracks_of(system, options.sources, headers)
         screen = make_screen(tracks, quiet=options.quiet)
@@ -80,46 +74,6 @@ def _need(module: str, why: str) -> None:
         importlib.import_module(module)
     except ImportError:
         raise CommandError(f"{why}, which is not installed: pip install 'kithara-actors[play]'") from None
-
-
-class _Room:
-    """Where the tracks are kept: as the settings say, else in a folder of our own on disk, gone at the end.
-
-    On disk, since a track may be larger than memory has room for. What was played leaves again, oldest first.
-    """
-
-    def __init__(self, settings: dict[str, Any], folder: str | None) -> None:
-        self.settings = settings if folder is None else {**settings, "cache_dir": folder}
-        self._folder = folder
-
-    def tidy(self) -> None:
-        """Remove the oldest tracks, so that a long list does not fill the disk. One that is played is read on."""
-        if self._folder is None:
-            return
-        with contextlib.suppress(OSError):
-            kept = [path for path in Path(self._folder).rglob("*") if path.is_file() and path.suffix != ".part"]
-            sizes = sorted((path.stat().st_mtime, path.stat().st_size, path) for path in kept)
-            total = sum(size for _, size, _ in sizes)
-            for _, size, path in sizes:
-                if total <= _KEPT:
-                    break
-                path.unlink()
-                total -= size
-
-
-@contextlib.contextmanager
-def _room(settings: dict[str, Any]) -> Iterator[_Room]:
-    if settings.get("cache_dir") is not None:
-        yield _Room(settings, None)
-        return
-    with tempfile.TemporaryDirectory(prefix="kithara-", dir=_disk()) as folder:
-        yield _Room(settings, folder)
-
-
-def _disk() -> str | None:
-    """Where temporary files do not lie in memory, as those in /tmp do on many systems; None for the usual place."""
-    named = any(os.environ.get(name) for name in ("TMPDIR", "TEMP", "TMP"))
-    return None if named or not os.access("/var/tmp", os.W_OK | os.X_OK) else "/var/tmp"  # noqa: S108
 
 
 def _press(player: Player, key: Key) -> None:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,16 +11,17 @@ from typing import Any
 from actors.clock import monotonic
 from kithara_actors.command.explain import CommandError, explain
 from kithara_actors.command.interrupts import Interrupts
+from kithara_actors.command.room import room_of
 from kithara_actors.command.seems import seems
 from kithara_actors.command.settings import request_headers, system_settings
-from kithara_actors.command.text import amount, duration, fields, write_json, write_line
+from kithara_actors.command.text import amount, cover_words, duration, fields, write_json, write_line
 from kithara_actors.errors import KitharaError
 from kithara_actors.events import Event, FirstByte, RequestEnqueued
 from kithara_actors.logic.naming import canonical_url, redact
 from kithara_actors.logic.response import strong_validator
 from kithara_actors.stream.reader import Stream
 from kithara_actors.system import ActorSystem
-from kithara_actors.values import Answer, Cover, MediaDetails, RequestId
+from kithara_actors.values import Answer, MediaDetails, RequestId
 
 __all__ = ["run"]
 
@@ -55,9 +54,9 @@ def run(options: argparse.Namespace, interrupts: Interrupts) -> int:
     argparse.ArgumentTypeError."""
     headers = request_headers(options)
     source, shown = _source(options.source)
-    with _room(system_settings(options)) as settings:
+    with room_of(system_settings(options)) as room:
         try:
-            found = _probe(source, shown, headers, settings, interrupts)
+            found = _probe(source, shown, headers, room.settings, interrupts)
         except KitharaError as error:
             raise CommandError(explain(error, options.source)) from error
     if options.json:
@@ -90,16 +89,6 @@ def _source(given: str) -> tuple[str, str]:
     if not path.exists():
         raise CommandError(f"{given}: there is no such file; a URL begins with http:// or https://")
     return str(path), given
-
-
-@contextmanager
-def _room(settings: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Settings with a place on disk, gone at the end: the end of a file may lie beyond what memory may hold."""
-    if settings.get("cache_dir") is not None:
-        yield settings
-        return
-    with tempfile.TemporaryDirectory(prefix="kithara-") as folder:
-        yield {**settings, "cache_dir": folder}
 
 
 def _probe(
@@ -192,7 +181,7 @@ def _as_fields(found: _Found) -> Iterator[tuple[str, str]]:
     for name, values in details.tags:
         yield name, "; ".join(values)
     for cover in details.covers:
-        yield "cover", cover_text(cover)
+        yield "cover", ", ".join(cover_words(cover))
     if details.remark:
         yield "remark", details.remark
     if answer is not None:
@@ -218,12 +207,6 @@ def _media(details: MediaDetails) -> str:
     if info.bitrate is not None:
         parts.append(f"{round(info.bitrate / 1000)} kbit/s")
     return ", ".join(parts)
-
-
-def cover_text(cover: Cover) -> str:
-    """A picture in words."""
-    size = "" if cover.width is None or cover.height is None else f", {cover.width}×{cover.height}"
-    return f"{cover.mime}{size}, {amount(cover.size)}"
 
 
 def _validator(answer: Answer) -> str:

@@ -6,10 +6,29 @@ import json
 import shutil
 import sys
 import textwrap
+import unicodedata
 from collections.abc import Iterable, Iterator
 from typing import TextIO
 
-__all__ = ["amount", "duration", "fields", "width", "wrapped", "write_error_line", "write_json", "write_line"]
+from kithara_actors.values import Cover
+
+__all__ = [
+    "amount",
+    "clean",
+    "clock",
+    "cover_words",
+    "duration",
+    "fields",
+    "width",
+    "wrapped",
+    "write_error_line",
+    "write_json",
+    "write_line",
+]
+
+_LONGEST_VALUE = 4000
+_LONGEST = 300
+"""Characters of one text that are looked at: a tag may hold megabytes."""
 
 
 def write_line(text: str) -> None:
@@ -70,7 +89,7 @@ def wrapped(text: str) -> str:
 
 def fields(pairs: Iterable[tuple[str, str]]) -> Iterator[str]:
     """Lines of names and values in two columns, the values broken to fit the terminal; nothing unprintable."""
-    shown = [(_printable(name), _printable(value)) for name, value in pairs]
+    shown = [(clean(name), clean(value, _LONGEST_VALUE)) for name, value in pairs]
     margin = min(max((len(name) for name, _ in shown), default=0) + 2, 16)
     for name, value in shown:
         yield textwrap.fill(
@@ -78,6 +97,32 @@ def fields(pairs: Iterable[tuple[str, str]]) -> Iterator[str]:
         )
 
 
-def _printable(text: str) -> str:
-    """What comes from files and servers may hold anything, codes that steer a terminal too."""
-    return "".join(character if character.isprintable() else " " for character in text)
+def clean(text: str, longest: int = _LONGEST) -> str:
+    """`text`, up to `longest` characters of it, as one line that does nothing to a terminal.
+
+    It has no control characters, no marks that turn the direction, and nothing of unknown width.
+    """
+    shown: list[str] = []
+    for character in text[:longest]:
+        kind = unicodedata.category(character)
+        if kind in ("Cc", "Zl", "Zp", "Zs"):
+            shown.append(" ")
+        elif kind in ("Cs", "Co", "Cn"):
+            shown.append("�")
+        # Joiners and selectors make one picture of several, which terminals disagree on how wide it is.
+        elif kind != "Cf" and not "\ufe00" <= character <= "\ufe0f":
+            shown.append(character)
+    return " ".join("".join(shown).split())
+
+
+def clock(seconds: float) -> str:
+    """A time in a track: 0:07, 12:34, 1:00:00; the second that has begun."""
+    minutes, rest = divmod(max(0, int(seconds)), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def cover_words(cover: Cover) -> list[str]:
+    """A picture in words: its type, its measures if they are known, its size."""
+    size = [] if not cover.width or not cover.height else [f"{cover.width}×{cover.height}"]
+    return [clean(cover.mime), *size, amount(cover.size)]

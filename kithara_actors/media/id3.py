@@ -21,11 +21,12 @@ _FRAMES = 500
 _LARGE = 4096
 """Bytes of what is no text above which they are not worth reading."""
 _TEXT_LIMIT = 64 * 1024
-_TEXTS_LIMIT = 1024 * 1024
-"""Bytes of one text and of all. A text may be cut into as many values as it has bytes."""
+_TEXTS_LIMIT = 256 * 1024
+"""Bytes of one text and of all. A text may have as many values as bytes, each of which takes some 7 µs."""
 _OPAQUE_LIMIT = 1024 * 1024
 """Bytes: a tag whose frames can only be told apart by reading all of it is read up to this size."""
-_COMPRESSED_LIMIT = 512
+_APE_LIMIT = 1024 * 1024
+_COMPRESSED_LIMIT = 128
 """Bytes of all frames that are compressed, which may be a thousand times as long."""
 _HEADER = 512
 """Bytes of a picture frame in which its type and description end."""
@@ -113,12 +114,12 @@ def read_ape(source: Source, found: Findings) -> None:
     """The APEv2 tag at the end of the file, or before an ID3v1 tag there."""
     ape = library("mutagen.apev2")
     try:
-        items = ape.APEv2(Part(source))
+        items = ape.APEv2(Part(source, max(source.size - _APE_LIMIT, 0)))
     except ape.APENoHeaderError:
         return
     pairs: list[Pair] = []
     for key, value in items.items():
-        if value.kind == ape.TEXT:
+        if value.kind == ape.TEXT and len(value.value) <= _TEXT_LIMIT:
             pairs += [(key, text) for text in value]
         elif value.kind == ape.BINARY and key.lower().startswith("cover art"):
             # The name of a file comes first.
@@ -160,9 +161,8 @@ def _harmless(source: Source, id3: Any, start: int, size: int) -> bool:
         data = data.replace(b"\xff\x00", b"\xff")
     frames = list(islice(re.finditer(names, data), _FRAMES))
     compressed = {3: 0x80, 4: 0x08}.get(version, 0)
-    return len(frames) < _FRAMES and not any(
-        flags & compressed for place in frames for flags in data[place.end() + 5 : place.end() + 6]
-    )
+    few = len(frames) < _FRAMES and data.count(0) < _TEXTS_LIMIT
+    return few and not any(flags & compressed for place in frames for flags in data[place.end() + 5 : place.end() + 6])
 
 
 def _walk(source: Source, found: Findings, head: bytes, start: int, size: int) -> bool:
@@ -201,7 +201,7 @@ _Frame = tuple[bytes, int, int, int, bool]
 
 
 def _frames(source: Source, version: int, at: int, end: int) -> list[_Frame] | None:
-    """Kind, start, bounds of the content, and whether it is compressed or encrypted, of each frame; None as for `_walk`."""
+    """Kind, start, bounds of the content, whether it is coded somehow, of each frame; None as for `_walk`."""
     frames: list[_Frame] = []
     width = 6 if version == 2 else 10
     while at + width <= end:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 from typing import BinaryIO
 
@@ -127,7 +126,7 @@ class Part:
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         base = (0, self._at, self._end - self._start)[whence]
         if base + offset < 0:
-            raise OSError(errno.EINVAL, "a position before the start of the file")
+            raise OSError("a position before the start of the file")
         self._at = base + offset
         return self._at
 

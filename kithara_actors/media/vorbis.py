@@ -116,9 +116,9 @@ class _Ends(Part):
 
 
 _OGG = {
-    AudioCodec.FLAC: ("mutagen.oggflac", "OggFLAC", "OggFLACStreamInfo"),
-    AudioCodec.OPUS: ("mutagen.oggopus", "OggOpus", "OggOpusInfo"),
-    AudioCodec.VORBIS: ("mutagen.oggvorbis", "OggVorbis", "OggVorbisInfo"),
+    AudioCodec.FLAC: ("mutagen.oggflac", "OggFLACStreamInfo", "OggFLACVComment"),
+    AudioCodec.OPUS: ("mutagen.oggopus", "OggOpusInfo", "OggOpusVComment"),
+    AudioCodec.VORBIS: ("mutagen.oggvorbis", "OggVorbisInfo", "OggVCommentDict"),
 }
 
 
@@ -130,24 +130,42 @@ def read_ogg(source: Source, found: Findings, attempt: _Attempt) -> None:
     if found.codec not in _OGG:
         found.add_remark("no audio stream is known here")
         return
-    module, file, info = _OGG[found.codec]
+    module, info, comments = _OGG[found.codec]
     mutagen = library(module)
     found.add_media(found.codec, Container.OGG)
-    # Its first page alone too, for a front that holds no more.
-    attempt(_ogg_numbers, source, found, getattr(mutagen, info))
-    attempt(_ogg_rest, source, found, getattr(mutagen, file))
+    attempt(_ogg, source, found, getattr(mutagen, info), getattr(mutagen, comments))
 
 
-def _ogg_numbers(source: Source, found: Findings, kind: Callable[[Part], Any]) -> None:
-    info = kind(_Ends(source))
-    found.add_numbers(getattr(info, "sample_rate", _OPUS_RATE), info.channels)
+def _ogg(
+    source: Source,
+    found: Findings,
+    info_of: Callable[..., Any],
+    comments_of: Callable[..., Any],
+) -> None:
+    file = _Ends(source)
+    info = info_of(file)
+    rate = getattr(info, "sample_rate", _OPUS_RATE)
+    found.add_numbers(rate, info.channels, getattr(info, "length", 0) or None)
     if found.codec is AudioCodec.VORBIS:
         found.add_numbers(bitrate=info.bitrate)
+    _add_comments(found, comments_of(file, info))
+    if found.duration is None:
+        before = getattr(info, "_OggOpusInfo__pre_skip", 0)
+        _last_page(source, found, info.serial, rate, before)
+    if found.duration and found.codec is AudioCodec.OPUS:
+        found.add_numbers(bitrate=(source.size - file.tell()) * 8 / found.duration)
 
 
-def _ogg_rest(source: Source, found: Findings, kind: Callable[[Part], Any]) -> None:
-    file = kind(_Ends(source))
-    _add_comments(found, file.tags or ())
-    # Where the end is not to be seen, mutagen takes the last page that is.
-    if file.info.length and not source.unseen:
-        found.add_numbers(duration=file.info.length, bitrate=getattr(file.info, "bitrate", None))
+def _last_page(source: Source, found: Findings, serial: int, rate: int, before: int) -> None:
+    """The position on the last page on which a packet ends; mutagen reads all of a file that was cut for it."""
+    start = max(source.size - _TAIL, 0)
+    tail = source.read_at(start, source.size - start)
+    at = len(tail) if len(tail) == source.size - start else 0
+    while (at := tail.rfind(b"OggS", 0, at)) >= 0:
+        granule = int.from_bytes(tail[at + 6 : at + 14], "little", signed=True)
+        mine = int.from_bytes(tail[at + 14 : at + 18], "little") == serial
+        if mine and at + 27 <= len(tail) and tail[at + 4] == 0 and granule != -1:
+            found.add_numbers(duration=max(granule - before, 0) / rate)
+            return
+    if not source.unseen:
+        found.add_remark("the file does not end with the stream it begins with: no duration")

@@ -148,7 +148,7 @@ def test_compressed_frames_that_are_short_are_read_and_others_are_not() -> None:
 
     bomb = packed(b"\x03" + bytes(3_000_000))
     frames = id3_frame("TIT2", packed(b"\x03short"), flags=0x09) + id3_frame("TALB", bomb, flags=0x09)
-    assert len(bomb) > 512
+    assert len(bomb) > 128
     assert dict(describe_bytes(id3_tag(frames) + sound()).tags) == {"title": ("short",)}
 
 

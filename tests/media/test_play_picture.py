@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from picture_kit import PLAYING, TRACKS, drawn, playing
 
-from kithara_actors.command.player.picture import clean, clock, ended, opening, progress, state
+from kithara_actors.command.player.picture import ended, opening, progress, state
 from kithara_actors.command.player.tracks import Playing, Track
+from kithara_actors.command.text import clean, clock
 from kithara_actors.values import Cover
 
 HOSTILE = (

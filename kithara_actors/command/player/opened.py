@@ -10,23 +10,17 @@ from kithara_actors.command.player.decoder import Facts, SourceFile, Undecodable
 from kithara_actors.command.player.tracks import Playing, Track
 from kithara_actors.command.progress import Meter
 from kithara_actors.command.seems import seems
+from kithara_actors.command.text import clock
 from kithara_actors.errors import Cancelled, KitharaError, StorageFull
 from kithara_actors.logic.naming import HARMLESS_HEADERS
 from kithara_actors.stream.reader import Stream
 from kithara_actors.system import ActorSystem
 from kithara_actors.values import MediaDetails, MediaInfo, Phase
 
-__all__ = ["Opened", "clock"]
+__all__ = ["Opened"]
 
 _PATIENCE = 10.0
 """Seconds for a question about a file whose bytes are there."""
-
-
-def clock(seconds: float) -> str:
-    """A position as players show it: 0:12, 1:02:03."""
-    minutes, rest = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 class Opened:

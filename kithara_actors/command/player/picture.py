@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import math
-import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from kithara_actors.command.player.tracks import Playing, Track
-from kithara_actors.command.text import amount
+from kithara_actors.command.text import amount, clean, clock, cover_words
 
 if TYPE_CHECKING:
     from rich.text import Text
 
-__all__ = ["clean", "clock", "draw", "ended", "opening", "progress", "state"]
+__all__ = ["draw", "ended", "opening", "progress", "state"]
 
-_LONGEST = 300
-"""Characters of one text that are looked at: a tag may hold megabytes."""
 _ONE_LINE = 50
 """Columns from which on the bar stands beside the times, and not below."""
 _CELLS = {"played": "━", "present": "─", "absent": "·"}
@@ -27,31 +24,6 @@ _HINTS = (
     ("space pause", "←→↑↓ seek", "n p track", "q quit"),
     ("space", "←→↑↓", "n p", "q"),
 )
-
-
-def clean(text: str, longest: int = _LONGEST) -> str:
-    """`text`, up to `longest` characters of it, as one line that does nothing to a terminal.
-
-    It has no control characters, no marks that turn the direction, and nothing of unknown width.
-    """
-    shown: list[str] = []
-    for character in text[:longest]:
-        kind = unicodedata.category(character)
-        if kind in ("Cc", "Zl", "Zp", "Zs"):
-            shown.append(" ")
-        elif kind in ("Cs", "Co", "Cn"):
-            shown.append("�")
-        # Joiners and selectors make one picture of several, which terminals disagree on how wide it is.
-        elif kind != "Cf" and not "\ufe00" <= character <= "\ufe0f":
-            shown.append(character)
-    return " ".join("".join(shown).split())
-
-
-def clock(seconds: float) -> str:
-    """A time in a track: 0:07, 12:34, 1:00:00; the second that has begun."""
-    minutes, rest = divmod(max(0, int(seconds)), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 def state(playing: Playing) -> str:
@@ -213,8 +185,7 @@ def _arrival(playing: Playing) -> list[str]:
 
 
 def _cover(playing: Playing) -> list[str]:
-    cover = playing.cover
-    if cover is None:
+    if playing.cover is None:
         return []
-    size = [] if not cover.width or not cover.height else [f"{cover.width}×{cover.height}"]
-    return [f"cover: {clean(cover.mime)}", *size, amount(cover.size)]
+    kind, *rest = cover_words(playing.cover)
+    return [f"cover: {kind}", *rest]

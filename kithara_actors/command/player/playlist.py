@@ -12,6 +12,7 @@ from urllib.parse import quote, unquote, urljoin, urlsplit
 
 from kithara_actors.command.explain import CommandError, explain
 from kithara_actors.command.player.tracks import Track
+from kithara_actors.command.text import clean
 from kithara_actors.errors import KitharaError
 from kithara_actors.logic.naming import HARMLESS_HEADERS, canonical_url, origin_of, redact
 from kithara_actors.stream.reader import Stream
@@ -86,10 +87,10 @@ class _Reader:
         source = _resolved(source, place)
         if source.startswith("/"):
             found = _local_playlist(Path(source), named=not place.chain)
-            shown, base, credentials = _printable(Path(source).name), str(Path(source).parent), True
+            shown, base, credentials = clean(Path(source).name), str(Path(source).parent), True
         else:
             credentials = place.origin in (None, origin_of(source))
-            shown = _printable(redact(source))
+            shown = clean(redact(source))
             try:
                 found, base = self._remote_playlist(source, credentials)
             except KitharaError as error:
@@ -201,7 +202,7 @@ def _entries(data: bytes) -> Iterable[tuple[str, str | None]]:
         if line.startswith("#EXTINF:"):
             # Attributes in quotes, which may hold commas, can stand before the comma and the title.
             start = _QUOTED.sub(lambda quoted: "_" * len(quoted[0]), line).find(",")
-            title = _printable(line[start + 1 :].strip()) or None if start >= 0 else None
+            title = clean(line[start + 1 :].strip()) or None if start >= 0 else None
         elif line and not line.startswith("#"):
             yield line, title
             title = None
@@ -251,9 +252,4 @@ def _suffix(path: str) -> str:
 
 
 def _shown(source: str) -> str:
-    return _printable(redact(source) if "://" in source else Path(source).name or source)
-
-
-def _printable(text: str) -> str:
-    """Without what would move the cursor of a terminal."""
-    return "".join(letter if letter.isprintable() else "�" for letter in text)
+    return clean(redact(source) if "://" in source else Path(source).name or source)

@@ -16,8 +16,9 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
 from actors.clock import monotonic
-from kithara_actors.command.player.picture import clean, draw, ended, opening, progress
+from kithara_actors.command.player.picture import draw, ended, opening, progress
 from kithara_actors.command.player.tracks import Playing, Track
+from kithara_actors.command.text import clean
 
 if TYPE_CHECKING:
     from rich.live import Live
