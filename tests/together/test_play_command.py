@@ -14,7 +14,7 @@ import pytest
 from play_kit import COMMAND, HANG, environment, play
 from recordings import Recordings
 
-from kithara_actors.command import play as module
+from kithara_actors.command import room as module
 from kithara_actors.testing.origin import Fault, Origin, Resource
 
 PNG = bytes.fromhex(
@@ -134,7 +134,7 @@ def test_own_cache_is_used(song: str, folder: Path) -> None:
 
 def test_long_list_does_not_fill_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_KEPT", 250)
-    with module._room({"workers": 1}) as room:
+    with module.room_of({"workers": 1}) as room:
         place = Path(room.settings["cache_dir"]) / "v1" / "ab"
         place.mkdir(parents=True)
         for age, name in enumerate(("new.mp3", "middle.mp3", "old.mp3", "next.part")):
@@ -143,7 +143,7 @@ def test_long_list_does_not_fill_the_disk(tmp_path: Path, monkeypatch: pytest.Mo
         room.tidy()
         assert names(place) == ["middle.mp3", "new.mp3", "next.part"]
     assert not place.exists()
-    with module._room({"cache_dir": str(tmp_path)}) as room:
+    with module.room_of({"cache_dir": str(tmp_path)}) as room:
         (tmp_path / "a").write_bytes(bytes(1000))
         room.tidy()
         assert (tmp_path / "a").exists()
