@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 
-__all__ = ["Clock", "monotonic", "wall"]
+__all__ = ["Clock", "cpu_clock", "monotonic", "wall"]
 
 Clock = Callable[[], float]
 """Seconds as a float; differences are meaningful, the origin is not."""
@@ -15,3 +16,9 @@ monotonic: Clock = time.monotonic
 
 wall: Clock = time.time
 """Seconds since the epoch, for time stamps that people read; may jump."""
+
+
+def cpu_clock() -> Clock:
+    """A clock of the CPU time that the calling thread has had. May be read from any thread, while that one lives."""
+    clock = time.pthread_getcpuclockid(threading.get_ident())
+    return lambda: time.clock_gettime(clock)

@@ -104,12 +104,12 @@ def _format_of(stream: Stream) -> MediaInfo:
     """Codec and container, as soon as they can be told; both None where nothing tells them."""
     for size in _HEADS:
         stream.read_at(0, size)
-        info = stream.media_info
+        info = stream.declared_info
         if info is not None:
             return info
     # A file shorter than that is judged once it is complete, and all of it is here.
     stream.wait_complete()
-    return stream.media_info or MediaInfo()
+    return stream.declared_info or MediaInfo()
 
 
 @functools.cache

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from actors.actor.pool import PoolListener, PoolSettings, WorkerPool
+from actors.clock import monotonic
 from actors.errors import CodecError, WorkerStartError
 from actors.messages.codec import Codec
 from kithara_actors.config import Config
@@ -33,6 +34,8 @@ _MEMORY_LIMIT = 512 * 1024 * 1024
 _TIME_LIMIT = 5.0
 _TRIES = 2
 """How many processes a file may be given to. Who was in the first by bad luck is well in the second."""
+_PAUSE = 5.0
+"""Seconds after which a process that could not be started is tried again, when somebody asks."""
 
 
 @dataclass(slots=True)
@@ -41,6 +44,8 @@ class _Job:
     fd: int
     hear: Callable[[BytesNeeded | Described], object]
     worker: int | None = None
+    waiting: bool = False
+    """It has asked for bytes: what happens to the process now is not its doing."""
     tries: int = 0
 
 
@@ -63,6 +68,7 @@ class Parsing(PoolListener):
         self._pool: WorkerPool | None = None
         self._worker: int | None = None
         self._broken: str | None = None
+        self._broken_at = 0.0
         self._stopped = False
 
     def describe(
@@ -77,14 +83,16 @@ class Parsing(PoolListener):
         """Have the file behind `fd` described; see `Describe`. Returns the number of the job.
 
         `hear` gets each `BytesNeeded`, to be answered by `supply`, and last a `Described`, on a thread that must
-        not be blocked. Raises OSError (EMFILE), WorkerStartError, RuntimeError (no thread).
+        not be blocked; of job 0 where there is no answer but a remark that says why. Raises OSError (EMFILE),
+        WorkerStartError, RuntimeError (no thread).
         """
         order = Describe(next(self._ids), content_type, length, present, whole)
+        self._recover()
         job = _Job(order, _readable(fd), hear)
         with self._lock:
             try:
-                if self._stopped or self._broken is not None:
-                    raise WorkerStartError(self._broken or "the system has stopped")
+                if self._stopped:
+                    raise WorkerStartError("the system has stopped")
                 self._launch()
             except BaseException:
                 os.close(job.fd)
@@ -95,6 +103,10 @@ class Parsing(PoolListener):
 
     def supply(self, job: int, start: int, end: int) -> None:
         """The bytes that a job has asked for are there."""
+        with self._lock:
+            asking = self._jobs.get(job)
+            if asking is not None:
+                asking.waiting = False
         self._tell(job, BytesThere(job, start, end))
 
     def forget(self, job: int) -> None:
@@ -131,8 +143,9 @@ class Parsing(PoolListener):
             return
         with self._lock:
             job = self._jobs.get(said.job)
-        if job is None or job.worker != worker:
-            return
+            if job is None or job.worker != worker:
+                return
+            job.waiting = isinstance(said, BytesNeeded)
         if isinstance(said, Described):
             self._end(said.job)
         job.hear(said)
@@ -143,13 +156,16 @@ class Parsing(PoolListener):
             lost = [job for job in self._jobs.values() if job.worker == worker]
             for job in lost:
                 job.worker = None
+                job.tries -= job.waiting
+                job.waiting = False
         logger.log(logging.WARNING if lost else logging.DEBUG, "the parsing process ended: %s", reason)
         for job in lost:
             if job.tries >= _TRIES:
                 self._give_up(job, f"the parsing process ended while it looked at this file: {reason}")
 
     def cannot_start(self, reason: str) -> None:
-        self._broken = reason
+        with self._lock:
+            self._broken, self._broken_at = reason, monotonic()
         self.workers_exhausted(reason)
 
     def workers_exhausted(self, reason: str) -> None:
@@ -161,7 +177,18 @@ class Parsing(PoolListener):
 
     # --- Inside
 
+    def _recover(self) -> None:
+        """Forget a process that could not be started: what was missing, descriptors perhaps, may be there again."""
+        with self._lock:
+            if self._broken is None or monotonic() - self._broken_at < _PAUSE:
+                return
+            old, self._pool, self._broken = self._pool, None, None
+        if old is not None:
+            old.stop(0.0)
+
     def _launch(self) -> None:
+        if self._broken is not None:
+            raise WorkerStartError(self._broken)
         if self._pool is None:
             pool = WorkerPool(self._settings, self)
             pool.launch(wait=0.0)
@@ -185,7 +212,7 @@ class Parsing(PoolListener):
 
     def _give_up(self, job: _Job, reason: str) -> None:
         self._end(job.order.job)
-        job.hear(Described(job.order.job, MediaDetails(remark=reason)))
+        job.hear(Described(0, MediaDetails(remark=reason)))
 
     def _end(self, number: int) -> None:
         with self._lock:

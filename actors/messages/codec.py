@@ -22,6 +22,8 @@ from actors.messages.command import Command
 __all__ = ["Codec", "tag_of"]
 
 _SCALARS: tuple[type, ...] = (bool, int, float, str, bytes)
+_FILE_NAMES = "surrogateescape"
+"""How names of files that are not UTF-8 are carried in a str (PEP 383)."""
 _TAGS = range(256)
 """What `tag_of` can read."""
 
@@ -55,7 +57,7 @@ class Codec:
         cls = type(command)
         layout = self._layouts.get(cls) or self._layout(cls)
         try:
-            packed: bytes = msgpack.packb((cls.TAG, cls.VERSION, *layout.dump(command)))
+            packed: bytes = msgpack.packb((cls.TAG, cls.VERSION, *layout.dump(command)), unicode_errors=_FILE_NAMES)
         except (TypeError, ValueError, OverflowError, AttributeError) as error:
             raise CodecError(f"{cls.__name__} cannot be encoded: {error}") from error
         return packed
@@ -63,7 +65,7 @@ class Codec:
     def decode(self, data: bytes | memoryview) -> Command:
         """The command in `data`. Raises `CodecError` naming the command and field that do not fit."""
         try:
-            array = msgpack.unpackb(data, use_list=False)
+            array = msgpack.unpackb(data, use_list=False, unicode_errors=_FILE_NAMES)
         except (ValueError, TypeError, RecursionError) as error:
             raise CodecError(f"not msgpack: {error}") from error
         if type(array) is not tuple or len(array) < 2:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
 import secrets
+import stat
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -163,6 +165,8 @@ class AssetStore(Behaviour):
             if os.fstat(active.fd).st_size != order.length:
                 os.ftruncate(active.fd, order.length)
             if active.part is not None and active.final is not None:
+                if active.own_target:
+                    _keep_mode(active.fd, active.final)
                 active.part.rename(active.final)
                 fcntl.flock(active.fd, fcntl.LOCK_UN)
                 _sync_folder(active.final.parent)
@@ -208,6 +212,12 @@ class AssetStore(Behaviour):
         address = self._find(source)
         if address is not None:
             address.tell(command)
+
+
+def _keep_mode(fd: int, final: Path) -> None:
+    """Who may read a file is not changed by replacing it."""
+    with contextlib.suppress(FileNotFoundError):
+        os.fchmod(fd, stat.S_IMODE(final.stat().st_mode))
 
 
 def _claim(part: Path, mode: int) -> int:

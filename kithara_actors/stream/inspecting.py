@@ -20,7 +20,7 @@ from kithara_actors.stream.link import Link
 from kithara_actors.stream.waiting import ByteWaiter
 from kithara_actors.values import MediaDetails, MediaInfo, Phase
 
-__all__ = ["Inspector", "filled"]
+__all__ = ["Inspector"]
 
 _Said: TypeAlias = BytesNeeded | Described
 
@@ -38,7 +38,6 @@ class Inspector:
     def details(self, timeout: float | None) -> MediaDetails:
         """All that can be told without decoding; blocks, fetching what that needs. See `Stream.inspect`."""
         deadline = None if timeout is None else monotonic() + timeout
-        before = self._bytes.error
 
         def left() -> float | None:
             return None if deadline is None else max(0.0, deadline - monotonic())
@@ -47,7 +46,6 @@ class Inspector:
             return self._bytes.using(lambda content: content.details or self._ask(content, left))
         except ReadTimeout:
             if deadline is not None and monotonic() >= deadline:
-                self._bytes.error = before
                 raise ReadTimeout(f"the file could not be looked at within {timeout:g} s") from None
             raise
 
@@ -70,7 +68,8 @@ class Inspector:
             while True:
                 said = self._next(content, heard, left())
                 if isinstance(said, Described):
-                    if whole:
+                    # No answer of the process may keep others from asking again.
+                    if whole and said.job == job:
                         content.details = said.details
                     return said.details
                 reached = self._bytes.bytes_at(content, said.start, said.end, left())
@@ -94,7 +93,15 @@ class Inspector:
             raise
         return said
 
-    def outline(self, content: Content) -> None:
+    def info(self, content: Content, known: MediaInfo | None) -> MediaInfo | None:
+        """`known`, or what the content says of itself, filled with what was found out; has the rest found out."""
+        info = known or content.media_info()
+        if info is None or None not in (info.codec, info.sample_rate, info.channels, info.duration, info.bitrate):
+            return info
+        self._outline(content)
+        return _filled(info, content.details, content.outline)
+
+    def _outline(self, content: Content) -> None:
         """Have the first bytes looked at, once, if they are there; what they tell comes to `content.outline`."""
         if content.outline_asked or content.details is not None:
             return
@@ -124,7 +131,7 @@ def _reachable(content: Content) -> bool:
     return answer is None or answer.ranges or content.view.phase is Phase.COMPLETE
 
 
-def filled(info: MediaInfo, *sources: MediaDetails | None) -> MediaInfo:
+def _filled(info: MediaInfo, *sources: MediaDetails | None) -> MediaInfo:
     """`info` with its unknown parts taken from the first source that knows them."""
     for source in sources:
         if source is not None:

@@ -19,7 +19,7 @@ from kithara_actors.messages.commands import SetPlaying
 from kithara_actors.messages.events import Envelope
 from kithara_actors.stream.copying import CHUNK, ByteCopier
 from kithara_actors.stream.descriptor import OwnDescriptor
-from kithara_actors.stream.inspecting import Inspector, filled
+from kithara_actors.stream.inspecting import Inspector
 from kithara_actors.stream.link import Link
 from kithara_actors.stream.reach import Reach
 from kithara_actors.stream.subscription import Subscription
@@ -228,16 +228,17 @@ class Stream(io.BufferedIOBase):
         they are: the parsing process looks at them when this is first asked for. Each part is set once. `inspect`
         waits, and finds out more. Does not block.
         """
+        known = self._media_info
         with contextlib.suppress(KitharaError):
-            self._media_info = self._bytes.using(self._look_at)
+            self._media_info = self._bytes.using(lambda content: self._inspector.info(content, known))
         return self._media_info
 
-    def _look_at(self, content: Content) -> MediaInfo | None:
-        info = self._media_info or content.media_info()
-        if info is None or None not in (info.codec, info.sample_rate, info.channels, info.duration, info.bitrate):
-            return info
-        self._inspector.outline(content)
-        return filled(info, content.details, content.outline)
+    @property
+    def declared_info(self) -> MediaInfo | None:
+        """Codec and container alone, as `media_info` has them, without a question to anybody. Does not block."""
+        with contextlib.suppress(KitharaError):
+            return self._bytes.using(Content.media_info)
+        return None
 
     def inspect(self, timeout: float | None = None) -> MediaDetails:
         """What the file is and says of itself: codec, rate, duration, tags, pictures. Neither uses nor moves the

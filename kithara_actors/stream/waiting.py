@@ -176,8 +176,10 @@ class ByteWaiter:
             return low <= missing and (high is None or missing < high)
 
         try:
-            limits = [limit for limit in (self._read_timeout, within) if limit is not None]
-            return self._until(content, look, again, min(limits, default=None), concerned)
+            mine = within is not None and (self._read_timeout is None or within < self._read_timeout)
+            return self._until(
+                content, look, again, within if mine else self._read_timeout, concerned, lasting=not mine
+            )
         except BaseException:
             self.link.tell(ReaderAt(self.stream, start, None))
             raise
@@ -218,11 +220,9 @@ class ByteWaiter:
         if look():
             return True
         self.link.tell(WantAll(self.stream))
-        before = self.error
         try:
-            return self._until(content, look, lambda: None, timeout)
+            return self._until(content, look, lambda: None, timeout, lasting=False)
         except ReadTimeout:
-            self.error = before
             return False
 
     def until(self, content: Content, look: Callable[[], T | None], within: float) -> T:
@@ -230,12 +230,7 @@ class ByteWaiter:
 
         Raises what a wait for bytes does, but for setbacks of the download.
         """
-        before = self.error
-        try:
-            return self._until(content, look, lambda: None, within, lambda _: False)
-        except ReadTimeout:
-            self.error = before
-            raise
+        return self._until(content, look, lambda: None, within, lambda _: False, lasting=False)
 
     def _reached(self, content: Content, start: int, end: int) -> int | None:
         reached = content.available(start)
@@ -262,10 +257,13 @@ class ByteWaiter:
         again: Callable[[], None],
         limit: float | None,
         concerned: Callable[[View], bool] = lambda _: True,
+        *,
+        lasting: bool = True,
     ) -> T:
         """Sleep on the wake-up until `look` finds something, at most `limit` seconds.
 
-        `again` is called when the net had to catch it; `concerned` tells whether a setback is the caller's.
+        `again` is called when the net had to catch it; `concerned` tells whether a setback is the caller's; the limit
+        is an error of the stream only if `lasting`.
         """
         deadline = None if limit is None else monotonic() + limit
         setbacks = content.view.setbacks
@@ -279,7 +277,10 @@ class ByteWaiter:
                 setbacks = self._check_waiting(content, setbacks, concerned)
                 pause = _NET if deadline is None else min(_NET, deadline - monotonic())
                 if pause <= 0:
-                    self.fail(ReadTimeout(f"the bytes did not arrive within {limit:g} s"))
+                    late = ReadTimeout(f"the bytes did not arrive within {limit:g} s")
+                    if lasting:
+                        self.fail(late)
+                    raise late
                 if not waiter.wait(pause):
                     again()
         finally:

@@ -14,10 +14,10 @@ import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from actors.clock import monotonic
+from actors.clock import cpu_clock
 from actors.errors import CodecError
 from actors.messages.codec import Codec
 from actors.messages.command import Command
@@ -41,7 +41,8 @@ if TYPE_CHECKING:
 
 __all__ = ["HeldFile", "ParseHandler", "make_handler"]
 
-_JOBS_AT_ONCE = 4
+_RUN_AT_ONCE = 4
+_WAIT_AT_ONCE = 256
 _FRONT = 64 * 1024
 _STEP = 16 * 1024
 """Bytes: what is asked for begins and ends at multiples of this, since each question may cost a round trip."""
@@ -133,15 +134,20 @@ class HeldFile(io.RawIOBase):
         return self._there.covered_end(start)
 
 
-@dataclass(slots=True)
 class _Job:
-    """`since`: when it began to run, None while it waits for bytes or for its turn."""
+    """One file. A job that waits for bytes lets another one run meanwhile."""
 
-    order: Describe
-    fd: int
-    answered: threading.Event
-    answer: int | None = None
-    since: float | None = None
+    def __init__(self, order: Describe, fd: int) -> None:
+        self.order = order
+        self.fd = fd
+        self.wanted = -1
+        """Where the bytes begin that it waits for."""
+        self.reached = -1
+        self.answered = threading.Event()
+        self.forgotten = False
+        self.running: Callable[[], float] | None = None
+        """How much CPU its thread has had, in seconds, while it runs; None while it waits."""
+        self.since = 0.0
 
 
 class _ForgottenError(BaseException):
@@ -149,13 +155,14 @@ class _ForgottenError(BaseException):
 
 
 class ParseHandler:
-    """Runs a few jobs at once. Its methods are called on the control thread only."""
+    """Runs a few jobs at once; many more may wait for bytes. Its methods are called on the control thread only."""
 
     def __init__(self, send: Send, time_limit: float) -> None:
         self._send = send
         self._time_limit = time_limit
         self._codec = Codec(PARSER_COMMANDS)
-        self._threads = ThreadPoolExecutor(_JOBS_AT_ONCE, thread_name_prefix="parse")
+        self._threads = ThreadPoolExecutor(_WAIT_AT_ONCE, thread_name_prefix="parse")
+        self._turns = threading.Semaphore(_RUN_AT_ONCE)
         self._lock = threading.Lock()
         self._jobs: dict[int, _Job] = {}
 
@@ -164,14 +171,21 @@ class ParseHandler:
         command = self._codec.decode(frame)
         match command:
             case Describe():
-                job = _Job(command, fds[0] if fds else -1, threading.Event())
+                begun = _Job(command, fds[0] if fds else -1)
                 with self._lock:
-                    self._jobs[command.job] = job
-                self._threads.submit(self._run, job)
-            case BytesThere(number, _, end):
-                self._answer(number, end)
+                    self._jobs[command.job] = begun
+                self._threads.submit(self._run, begun)
+            case BytesThere(number, start, end):
+                job = self._jobs.get(number)
+                # Another start: an answer to the process before this one, which had come further.
+                if job is not None and job.wanted == start:
+                    job.reached = end
+                    job.answered.set()
             case ForgetJob(number):
-                self._answer(number, None)
+                job = self._jobs.get(number)
+                if job is not None:
+                    job.forgotten = True
+                    job.answered.set()
             case _:
                 raise TypeError(f"the parsing process does not handle {type(command).__name__}")
 
@@ -179,24 +193,16 @@ class ParseHandler:
         """How many jobs there are. Called at every heartbeat, so one that takes too long is noticed here."""
         with self._lock:
             jobs = list(self._jobs.values())
-        now = monotonic()
         for job in jobs:
-            since = job.since
-            if since is not None and now - since > self._time_limit:
+            running, since = job.running, job.since
+            if running is not None and running() - since > self._time_limit:
                 # No thread can be ended from outside; this process has nothing to lose.
                 sys.stderr.flush()
                 os._exit(_OVER_TIME)
         return len(jobs)
 
-    def _answer(self, number: int, end: int | None) -> None:
-        with self._lock:
-            job = self._jobs.get(number)
-        if job is not None:
-            job.answer = end
-            job.answered.set()
-
     def _run(self, job: _Job) -> None:
-        job.since = monotonic()
+        self._begin(job)
         try:
             if job.fd < 0:
                 details = MediaDetails(remark="the parsing process has no descriptor left")
@@ -209,13 +215,27 @@ class ParseHandler:
             said = MediaDetails(remark=f"it could not be looked at: {type(error).__name__}: {error}"[:1000])
             self._say(Described(job.order.job, said))
         finally:
+            self._pause(job)
             with self._lock:
                 del self._jobs[job.order.job]
             if job.fd >= 0:
                 os.close(job.fd)
 
+    def _begin(self, job: _Job) -> None:
+        """Wait for a turn."""
+        self._turns.acquire()
+        clock = cpu_clock()
+        job.since = clock()
+        job.running = clock
+
+    def _pause(self, job: _Job) -> None:
+        job.running = None
+        self._turns.release()
+
     def _describe(self, job: _Job) -> MediaDetails:
         order = job.order
+        if job.forgotten:
+            raise _ForgottenError
         front = os.pread(job.fd, min(order.present, _FRONT), 0)
         length = order.present if order.length is None else order.length
         info = detect(order.content_type, front, complete=length <= len(front))
@@ -233,12 +253,19 @@ class ParseHandler:
 
     def _need(self, job: _Job, start: int, end: int) -> int:
         job.answered.clear()
-        job.since = None
-        self._say(BytesNeeded(job.order.job, start, end))
-        if not job.answered.wait(_WAIT) or job.answer is None:
+        job.wanted = start
+        self._pause(job)
+        try:
+            # Looked at after the clearing, so that no word of it is lost.
+            if not job.forgotten:
+                self._say(BytesNeeded(job.order.job, start, end))
+            heard = job.forgotten or job.answered.wait(_WAIT)
+        finally:
+            self._begin(job)
+        job.wanted = -1
+        if job.forgotten or not heard:
             raise _ForgottenError
-        job.since = monotonic()
-        return job.answer
+        return job.reached
 
     def _say(self, command: Command) -> None:
         frame = self._codec.encode(command)

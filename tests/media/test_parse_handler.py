@@ -7,6 +7,7 @@ import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 from hypothesis import given
@@ -24,7 +25,8 @@ from kithara_actors.messages.parser import (
     ForgetJob,
 )
 from kithara_actors.testing.origin import body
-from kithara_actors.values import AudioCodec, Container
+from kithara_actors.values import AudioCodec, Container, MediaDetails, MediaInfo
+from kithara_actors.worker import parser as module
 from kithara_actors.worker.parser import HeldFile, ParseHandler
 
 CODEC = Codec(PARSER_COMMANDS)
@@ -115,12 +117,12 @@ class Parser:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._changed = threading.Condition()
-        self._said: list[Command] = []
+        self.said: list[Command] = []
         self.handler = ParseHandler(self._hear, time_limit=HANG)
 
     def _hear(self, frame: bytes) -> None:
         with self._changed:
-            self._said.append(CODEC.decode(frame))
+            self.said.append(CODEC.decode(frame))
             self._changed.notify_all()
 
     def tell(self, command: Command, data: bytes | None = None) -> None:
@@ -133,8 +135,8 @@ class Parser:
 
     def next(self) -> Command:
         with self._changed:
-            assert self._changed.wait_for(lambda: self._said, HANG), "no answer"
-            return self._said.pop(0)
+            assert self._changed.wait_for(lambda: self.said, HANG), "no answer"
+            return self.said.pop(0)
 
     def settle(self) -> None:
         """Wait until no job is left."""
@@ -189,6 +191,52 @@ def test_a_job_that_was_forgotten_ends_without_a_word(parser: Parser) -> None:
     said = parser.next()
     assert isinstance(said, Described)
     assert said.job == 2
+
+
+def test_a_job_that_was_forgotten_while_it_ran_asks_for_nothing(
+    parser: Parser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running, go_on = threading.Event(), threading.Event()
+
+    def describe(file: BinaryIO, info: MediaInfo, *, whole: bool) -> MediaDetails:
+        running.set()
+        assert go_on.wait(HANG)
+        file.seek(100_000)
+        return MediaDetails(remark=str(file.read(1)))
+
+    data = wave_bytes(seconds=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "describe", describe)
+        parser.tell(Describe(1, None, len(data), 4096, whole=True), data)
+        assert running.wait(HANG)
+        parser.tell(ForgetJob(1))
+        go_on.set()
+        parser.settle()
+    assert parser.said == []
+
+
+def test_jobs_that_wait_for_bytes_keep_nobody_waiting(parser: Parser) -> None:
+    data = wave_bytes(seconds=1, junk=100_000)
+    for number in range(1, 21):
+        parser.tell(Describe(number, None, len(data), 4096, whole=True), data)
+        assert isinstance(parser.next(), BytesNeeded)
+    parser.tell(Describe(99, None, len(data), len(data), whole=True), data)
+    said = parser.next()
+    assert isinstance(said, Described)
+    assert said.job == 99
+    for number in range(1, 21):
+        parser.tell(ForgetJob(number))
+
+
+def test_an_answer_to_another_question_is_none(parser: Parser) -> None:
+    data = wave_bytes(seconds=1, junk=100_000)
+    parser.tell(Describe(1, None, len(data), 4096, whole=True), data)
+    while isinstance(said := parser.next(), BytesNeeded):
+        # Meant for a process before this one, which had come further.
+        parser.tell(BytesThere(1, said.start + 1, said.start))
+        parser.tell(BytesThere(1, said.start, said.end))
+    assert isinstance(said, Described)
+    assert said.details.info.sample_rate == 44_100
 
 
 def test_of_an_unknown_length_nothing_is_made_that_depends_on_it(parser: Parser) -> None:

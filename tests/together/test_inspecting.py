@@ -16,6 +16,7 @@ from wave_kit import wave_bytes
 from actors.clock import monotonic
 from actors.messages.codec import Codec
 from kithara_actors import ActorSystem, MediaInfo
+from kithara_actors import parsing as module
 from kithara_actors.config import Config
 from kithara_actors.errors import Cancelled, InternalError, ReadTimeout, StatusError, SystemStopped
 from kithara_actors.messages.parser import Described, ParserSettings
@@ -231,7 +232,9 @@ def test_a_file_that_ends_its_parser_is_a_remark(handler: str, said: str, tmp_pa
         assert parsing.stop(HANG) == []
 
 
-def test_a_parser_that_cannot_start_is_not_tried_for_ever(system: ActorSystem, tmp_path: Path) -> None:
+def test_a_parser_that_cannot_start_is_not_tried_for_ever(
+    system: ActorSystem, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "a.wav"
     path.write_bytes(WAVE)
     parsing = system._assembly._parsing
@@ -241,6 +244,48 @@ def test_a_parser_that_cannot_start_is_not_tried_for_ever(system: ActorSystem, t
         assert (stream.read(), stream.error) == (WAVE, None)
     with system.open(path) as stream, pytest.raises(InternalError, match="cannot start worker processes"):
         stream.inspect(HANG)
+    # What was missing may be there again some seconds later.
+    monkeypatch.setattr(module, "_PAUSE", 0.0)
+    parsing._settings = dataclasses.replace(parsing._settings, handler="kithara_actors.worker.parser:make_handler")
+    with system.open(path) as stream:
+        assert stream.inspect(HANG).info == INFO
+
+
+def test_who_waits_for_bytes_is_not_blamed_for_the_death_of_its_parser(system: ActorSystem, origin: Origin) -> None:
+    data = wave_bytes(seconds=20, junk=200_000)
+    gate = threading.Event()
+    url = origin.add("/a.wav", Resource(data=data, content_type="audio/wav", script=[None, Fault(hold=gate)]))
+    parsing = system._assembly._parsing
+
+    def waits() -> bool:
+        return any(job.waiting for job in list(parsing._jobs.values()))
+
+    with system.open(url, look_ahead=0) as stream, waiting(stream, stream.inspect) as call:
+        for _ in range(3):
+            end = monotonic() + HANG
+            while not waits():
+                assert monotonic() < end
+                threading.Event().wait(0.005)
+            os.kill(parser_pid(system), signal.SIGKILL)
+            while waits():
+                assert monotonic() < end
+                threading.Event().wait(0.005)
+        gate.set()
+        assert call.result().info == INFO
+
+
+def test_a_limit_of_one_call_hides_no_error_of_another(origin: Origin) -> None:
+    url = origin.add("/a.wav", Resource(data=WAVE, content_type="audio/wav", always=Fault(stall_after=100)))
+    with (
+        ActorSystem.start(workers=1, read_timeout=0.3) as system,
+        system.open(url) as stream,
+        waiting(stream, stream.wait_complete, 1.5) as call,
+    ):
+        with pytest.raises(ReadTimeout):
+            stream.read(1000)
+        assert call.result() is False
+        with pytest.raises(ReadTimeout):
+            stream.raise_for_error()
 
 
 def test_the_parser_cannot_write_what_it_reads(system: ActorSystem, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -64,3 +65,25 @@ def test_a_closed_download_leaves_no_file(tmp_path: Path, mode: str) -> None:
         with system.open(origin.add("/song.mp3", Resource(SIZE, rate=50_000))) as stream:
             assert stream.read(10) == body(0, 0, 10)
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_who_may_read_a_file_is_not_changed_by_replacing_it(tmp_path: Path) -> None:
+    path = tmp_path / "song.mp3"
+    path.write_bytes(b"old")
+    path.chmod(0o600)
+    with Origin() as origin, ActorSystem.start(workers=1) as system:
+        with system.save(origin.add("/song.mp3", Resource(SIZE)), path) as stream:
+            assert stream.wait_complete(HANG)
+    assert path.read_bytes() == body(0, 0, SIZE)
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_name_that_is_no_text(tmp_path: Path) -> None:
+    folder = tmp_path / os.fsdecode(b"d\xe9")
+    folder.mkdir()
+    path = folder / os.fsdecode(b"g\xe9.mp3")
+    with Origin() as origin, ActorSystem.start(workers=1) as system:
+        with system.save(origin.add("/song.mp3", Resource(SIZE)), path) as stream:
+            assert stream.wait_complete(HANG)
+        with system.open(path) as stream:
+            assert stream.read() == body(0, 0, SIZE)
