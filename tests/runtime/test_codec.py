@@ -212,7 +212,7 @@ SPEC = (1, 1, "p", "demand", "u", "o", (("a", "b"),), 1, 0, 1, 0, None, True, No
         (b"\x91" * 20000, "not msgpack"),
         (b"\xdd\xff\xff\xff\xff", "not msgpack"),
         (b"\x81" + b"\x81" * 5000, "not msgpack"),
-        (pack(72, 1, "p")[:-1] + b"\xc1", "not msgpack"),
+        (b"\x93H\x01\xc1", "not msgpack"),
     ],
 )
 def test_what_is_wrong_is_said(data: bytes, says: str) -> None:

@@ -196,13 +196,13 @@ def test_a_short_file_is_judged_when_it_is_complete() -> None:
     class Short:
         """All bytes of it are there, and it is not complete yet."""
 
-        media_info: MediaInfo | None = None
+        declared_info: MediaInfo | None = None
 
         def read_at(self, offset: int, size: int) -> bytes:
             return b"OggS"
 
         def wait_complete(self) -> bool:
-            self.media_info = MediaInfo(AudioCodec.VORBIS, Container.OGG)
+            self.declared_info = MediaInfo(AudioCodec.VORBIS, Container.OGG)
             return True
 
     short: Any = Short()
