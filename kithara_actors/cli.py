@@ -15,7 +15,7 @@ import sys
 from collections.abc import Sequence
 
 from kithara_actors.command.interrupts import Interrupted, Interrupts
-from kithara_actors.command.text import clean
+from kithara_actors.command.text import clean, encodable
 from kithara_actors.command.usage import parser
 
 __all__ = ["main"]
@@ -52,7 +52,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(argv: Sequence[str] | None, interrupts: Interrupts) -> int:
     try:
-        options = parser().parse_args(argv)
+        options, unknown = parser().parse_known_args(argv)
+        if unknown:
+            # The command's own usage is shown: argparse would show that of the whole.
+            options.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     except SystemExit as end:
         return int(end.code or 0)
     # One module a command, loaded only when it is asked for.
@@ -70,7 +73,7 @@ def _say(text: str) -> None:
     if sys.stderr is not None:
         with contextlib.suppress(OSError):
             # Text from a server may hold anything; one line is promised, and no terminal is to obey it.
-            print("kithara:", clean(text, _LONGEST), file=sys.stderr, flush=True)
+            print("kithara:", encodable(clean(text, _LONGEST), sys.stderr), file=sys.stderr, flush=True)
 
 
 def _drop_output() -> None:

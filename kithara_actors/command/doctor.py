@@ -5,19 +5,18 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-import textwrap
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from kithara_actors.command.checks import cache, children, machine, network, packages
 from kithara_actors.command.checks.finding import Finding, State, limited
+from kithara_actors.command.checks.network import shown_proxy
 from kithara_actors.command.checks.working import working
 from kithara_actors.command.explain import CommandError
 from kithara_actors.command.interrupts import Interrupts
 from kithara_actors.command.settings import Setting, settings_files, settings_given
-from kithara_actors.command.text import clean, width, write_json, write_line
+from kithara_actors.command.text import clean, filled, width, write_json, write_line
 from kithara_actors.config import Config
-from kithara_actors.logic.naming import redact
 
 __all__ = ["run"]
 
@@ -91,7 +90,7 @@ def _settings(options: argparse.Namespace, given: Mapping[str, Setting]) -> Find
 
 def _value(value: Any) -> str:
     if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{scheme}: {redact(proxy)}" for scheme, proxy in value.items()) + "}"
+        return "{" + ", ".join(f"{scheme}: {shown_proxy(proxy)}" for scheme, proxy in value.items()) + "}"
     if isinstance(value, bool):
         return str(value).lower()
     return str(value)
@@ -125,13 +124,13 @@ def _fields(finding: Finding) -> dict[str, object]:
 def _shower() -> Callable[[Finding], None]:
     """Writes a finding: wrapped in a terminal, with colours where rich (extra `cli`) is there; else in whole lines."""
     if sys.stdout is None or not sys.stdout.isatty():
-        return lambda finding: write_line(_encodable("\n".join(_rows(finding, None))))
+        return lambda finding: write_line("\n".join(_rows(finding, None)))
     paint = _painter()
 
     def show(finding: Finding) -> None:
         first, *rest = _rows(finding, width())
         mark = str(finding.state)
-        write_line(paint(mark, finding.state) + _encodable("\n".join((first.removeprefix(mark), *rest))))
+        write_line(paint(mark, finding.state) + "\n".join((first.removeprefix(mark), *rest)))
 
     return show
 
@@ -151,7 +150,7 @@ def _rows(finding: Finding, columns: int | None) -> list[str]:
 
 
 def _filled(text: str, columns: int, indent: str) -> list[str]:
-    return textwrap.wrap(text, columns, initial_indent=indent, subsequent_indent=indent) or [indent]
+    return filled(text, columns, indent, indent)
 
 
 def _painter() -> Callable[[str, State], str]:
@@ -175,8 +174,3 @@ def _painter() -> Callable[[str, State], str]:
 def _line(text: str) -> str:
     """`text` as one line, with nothing in it that a terminal would obey."""
     return clean(text, _LONGEST)
-
-
-def _encodable(text: str) -> str:
-    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
-    return text.encode(encoding, "replace").decode(encoding)

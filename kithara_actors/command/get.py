@@ -12,15 +12,17 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from actors.clock import monotonic
-from kithara_actors.command.explain import CommandError, explain
+from kithara_actors.command.explain import CommandError, explain, os_remedy
+from kithara_actors.command.failed import told_in_json
 from kithara_actors.command.interrupts import Interrupts
 from kithara_actors.command.progress import Reporter, Shown, make_reporter
-from kithara_actors.command.room import private_folder
+from kithara_actors.command.room import explained_cache, private_folder
 from kithara_actors.command.settings import request_headers, system_settings
 from kithara_actors.command.text import amount, write_error_line, write_json
-from kithara_actors.errors import KitharaError
+from kithara_actors.errors import KitharaError, StreamError
 from kithara_actors.logic.naming import canonical_url, redact
 from kithara_actors.stream.reader import Stream
 from kithara_actors.system import ActorSystem
@@ -28,6 +30,8 @@ from kithara_actors.system import ActorSystem
 __all__ = ["run"]
 
 _CHUNK = 256 * 1024
+_PART = ".part"
+_ELSEWHERE = "choose another place with -o"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,35 +60,47 @@ def run(options: argparse.Namespace, interrupts: Interrupts) -> int:
     headers = request_headers(options)
     if options.json and options.output == "-":
         raise argparse.ArgumentTypeError("--json and -o - would share the standard output")
+    with told_in_json(options.url if options.json else None):
+        settings = _checked(options)
+        with _place(options.url, options.output) as place, explained_cache(settings):
+            try:
+                result = _fetch(options, settings, headers, place, interrupts)
+            except KitharaError as error:
+                raise CommandError(explain(error, options.url, settings) + _other_place(error, place)) from error
+    _tell(options, place, result)
+    return 0
+
+
+def _checked(options: argparse.Namespace) -> dict[str, Any]:
+    """The settings; before anything is done, the URL is looked at too."""
     if "://" not in options.url:
         raise CommandError(f"{redact(options.url)}: not a URL: it begins with http:// or https://")
     try:
         canonical_url(options.url)
     except ValueError as error:
-        raise CommandError(explain(error, options.url)) from None
-    with _place(options.url, options.output) as place:
-        try:
-            result = _fetch(options, headers, place, interrupts)
-        except KitharaError as error:
-            if options.json:
-                write_json(
-                    {
-                        "event": "failed",
-                        "url": redact(options.url),
-                        "error": type(error).__name__,
-                        "status": error.status,
-                        "message": str(error),
-                    }
-                )
-            raise CommandError(explain(error, options.url)) from error
-    _tell(options, place, result)
-    return 0
+        raise CommandError(explain(error, options.url)) from error
+    return system_settings(options)
 
 
-def _fetch(options: argparse.Namespace, headers: dict[str, str], place: _Place, interrupts: Interrupts) -> _Result:
+def _other_place(error: KitharaError, place: _Place) -> str:
+    # Of this very kind are the errors of making the file.
+    if type(error) is not StreamError or place.fd is not None:
+        return ""
+    if os.path.lexists(f"{place.path}{_PART}"):
+        return "; wait for it to end, or choose another file with -o"
+    return "; choose another place with -o"
+
+
+def _fetch(
+    options: argparse.Namespace,
+    settings: dict[str, Any],
+    headers: dict[str, str],
+    place: _Place,
+    interrupts: Interrupts,
+) -> _Result:
     reporter = make_reporter(place.path.name, json_lines=options.json, quiet=options.quiet)
     with (
-        ActorSystem.start(**system_settings(options)) as system,
+        ActorSystem.start(**settings) as system,
         system.save(options.url, place.path, headers=headers) as stream,
     ):
         start = monotonic()
@@ -93,7 +109,7 @@ def _fetch(options: argparse.Namespace, headers: dict[str, str], place: _Place, 
         else:
             fd = place.fd
             count = _watched(reporter, stream, interrupts, lambda: _copy(stream, fd, place.shown))
-        info = stream.media_info
+        info = stream.declared_info
         return _Result(
             count,
             monotonic() - start,
@@ -130,7 +146,7 @@ def _copy(stream: Stream, fd: int, shown: str) -> int:
         except BrokenPipeError:
             raise
         except OSError as error:
-            raise CommandError(f"cannot write to {shown}: {error.strerror}") from error
+            raise CommandError(f"cannot write to {shown}: {error.strerror}{os_remedy(error.errno)}") from error
         count += len(chunk)
     return count
 
@@ -163,7 +179,7 @@ def _place(url: str, output: str | None) -> Iterator[_Place]:
     except FileNotFoundError:
         mode = None
     except OSError as error:
-        raise CommandError(f"cannot write {named}: {error.strerror}") from None
+        raise CommandError(_unwritable(named, error.errno)) from error
     if (mode is not None and stat.S_ISDIR(mode)) or named.endswith("/"):
         raise CommandError(f"cannot write {named}: it is a directory; name a file in it with -o")
     if mode is not None and not stat.S_ISREG(mode):
@@ -171,15 +187,22 @@ def _place(url: str, output: str | None) -> Iterator[_Place]:
         try:
             fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
         except OSError as error:
-            raise CommandError(f"cannot write {named}: {error.strerror}") from None
+            raise CommandError(f"cannot write {named}: {error.strerror}; {_ELSEWHERE}") from error
         with contextlib.closing(os.fdopen(fd, "wb", buffering=0)), private_folder() as folder:
             yield _Place(named, folder / "body", fd)
         return
     if not path.parent.is_dir():
         raise CommandError(f"cannot write {named}: there is no directory {path.parent}; make it first")
     if not os.access(path.parent, os.W_OK | os.X_OK):
-        raise CommandError(f"cannot write {named}: {os.strerror(errno.EACCES)}; choose another place with -o")
+        raise CommandError(f"cannot write {named}: {os.strerror(errno.EACCES)}; {_ELSEWHERE}")
+    if len(os.fsencode(path.name)) + len(_PART) > os.pathconf(path.parent, "PC_NAME_MAX"):
+        raise CommandError(_unwritable(named, errno.ENAMETOOLONG))
     yield _Place(named, path, None)
+
+
+def _unwritable(named: str, number: int | None) -> str:
+    remedy = f"give a shorter one with -o; {_PART} is added meanwhile" if number == errno.ENAMETOOLONG else _ELSEWHERE
+    return f"cannot write {named}: {os.strerror(number or 0)}; {remedy}"
 
 
 _NO_NAME = "the URL's path ends in no file name: give one with -o FILE"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,9 +11,10 @@ from typing import Any
 
 from actors.clock import monotonic
 from kithara_actors.command.explain import CommandError, explain
+from kithara_actors.command.failed import told_in_json
 from kithara_actors.command.interrupts import Interrupts
 from kithara_actors.command.room import room_of
-from kithara_actors.command.seems import seems
+from kithara_actors.command.seems import EMPTY, UNKNOWN, seems
 from kithara_actors.command.settings import request_headers, system_settings
 from kithara_actors.command.text import amount, cover_words, duration, fields, write_json, write_line
 from kithara_actors.errors import KitharaError
@@ -44,6 +46,7 @@ class _Found:
     length: int | None
     details: MediaDetails
     seems: str
+    """What it seems to be, which is no media; empty if it is media."""
     answer: Answer | None
     requests: list[_Request]
     seconds: float
@@ -53,26 +56,28 @@ def run(options: argparse.Namespace, interrupts: Interrupts) -> int:
     """Look at what `options` name and print it. Blocks. Raises CommandError, Interrupted, BrokenPipeError, OSError,
     argparse.ArgumentTypeError."""
     headers = request_headers(options)
-    source, shown = _source(options.source)
-    with room_of(system_settings(options)) as room:
-        try:
-            found = _probe(source, shown, headers, room.settings, interrupts)
-        except KitharaError as error:
-            raise CommandError(explain(error, options.source)) from error
+    if not options.source:
+        raise argparse.ArgumentTypeError("the SOURCE is empty: name a URL or a file")
+    with told_in_json(options.source if options.json else None):
+        source, shown = _source(options.source)
+        settings = system_settings(options)
+        with room_of(settings) as room:
+            try:
+                found = _probe(source, shown, headers, room.settings, interrupts)
+            except KitharaError as error:
+                raise CommandError(explain(error, options.source, settings)) from error
     if options.json:
         write_json(_as_json(found))
     else:
         for line in fields(_as_fields(found)):
             write_line(line)
-    if not _is_media(found.details):
+    if found.seems == EMPTY:
+        raise CommandError(f"{shown}: is empty; name the media itself")
+    if found.seems:
         raise CommandError(
             f"{shown}: is no audio that is known here, it seems to be {found.seems}; name the media itself"
         )
     return 0
-
-
-def _is_media(details: MediaDetails) -> bool:
-    return details.info.codec is not None or details.info.container is not None
 
 
 def _source(given: str) -> tuple[str, str]:
@@ -81,9 +86,10 @@ def _source(given: str) -> tuple[str, str]:
         try:
             canonical_url(given)
         except ValueError as error:
-            raise CommandError(explain(error, given)) from None
+            raise CommandError(explain(error, given)) from error
         return given, redact(given)
-    path = Path(given).expanduser().absolute()
+    # Where no such home is known, it stays as it is.
+    path = Path(os.path.expanduser(given)).absolute()  # noqa: PTH111
     if path.is_dir():
         raise CommandError(f"{given}: is a directory; name a file in it")
     if not path.exists():
@@ -94,7 +100,6 @@ def _source(given: str) -> tuple[str, str]:
 def _probe(
     source: str, shown: str, headers: dict[str, str], settings: dict[str, Any], interrupts: Interrupts
 ) -> _Found:
-    began = monotonic()
     with ActorSystem.start(**settings) as system:
         events = system.subscribe()
         with interrupts.armed():
@@ -102,11 +107,26 @@ def _probe(
             # Nothing is fetched but what is read.
             with _open(system, source, headers) as stream:
                 details = stream.inspect()
-                kind = "" if _is_media(details) else seems(stream.read_at(0, _LOOKED_AT), _content_type(stream))
+                kind = _no_media(stream, details)
                 length, answer = stream.length, stream.answer
                 seconds = monotonic() - began
     requests = _requests(envelope.event for envelope in events)
     return _Found(shown, length, details, kind, answer, requests, seconds)
+
+
+def _no_media(stream: Stream, details: MediaDetails) -> str:
+    """What it seems to be, if it is no media; else empty."""
+    info = details.info
+    if info.codec is None and info.container is None:
+        return seems(stream.read_at(0, _LOOKED_AT), _content_type(stream))
+    if info.sample_rate is not None or not details.remark:
+        return ""
+    # All that speaks for media is its Content-Type or its name, and no parser found any in it.
+    first = stream.read_at(0, _LOOKED_AT)
+    kind = seems(first)
+    if kind == UNKNOWN and len(first) < _LOOKED_AT:
+        return f"a piece of {len(first)} bytes, too short for media"
+    return "" if kind == UNKNOWN else kind
 
 
 def _open(system: ActorSystem, source: str, headers: dict[str, str]) -> Stream:
@@ -158,7 +178,7 @@ def _as_json(found: _Found) -> dict[str, object]:
     return {
         "source": found.shown,
         "length": found.length,
-        "media": asdict(details.info) if _is_media(details) else None,
+        "media": None if found.seems else asdict(details.info),
         "seems": found.seems or None,
         "tags": {name: list(values) for name, values in details.tags},
         "covers": [asdict(cover) for cover in details.covers],
@@ -174,8 +194,10 @@ def _as_fields(found: _Found) -> Iterator[tuple[str, str]]:
     details, answer = found.details, found.answer
     yield "source", found.shown
     yield "length", "not known" if found.length is None else f"{found.length:,} bytes ({amount(found.length)})"
-    if _is_media(details):
+    if not found.seems:
         yield "media", _media(details)
+    elif found.seems == EMPTY:
+        yield "media", "none: it is empty"
     else:
         yield "media", f"none known here; it seems to be {found.seems}"
     for name, values in details.tags:

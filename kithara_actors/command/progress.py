@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from actors.clock import Clock, monotonic
-from kithara_actors.command.text import amount, duration, write_error_line, write_json
+from kithara_actors.command.text import amount, clean, duration, write_error_line, write_json
 
 __all__ = ["Meter", "Reporter", "Shown", "make_reporter"]
 
@@ -179,32 +179,14 @@ class _Bar(Reporter):
 
     def __init__(self, name: str) -> None:
         from rich.console import Console
-        from rich.progress import (
-            BarColumn,
-            DownloadColumn,
-            Progress,
-            TaskProgressColumn,
-            TextColumn,
-            TimeRemainingColumn,
-            TransferSpeedColumn,
-        )
+        from rich.progress import Progress
 
-        self._console = console = Console(stderr=True)
+        self._console = Console(stderr=True)
+        self._name = clean(name).replace("{", "{{").replace("}", "}}")
+        self._room = 0
+        self._progress = Progress(console=self._console, auto_refresh=False, expand=True, transient=True)
         self._fit()
-        columns: list[Any] = [
-            BarColumn(bar_width=None),
-            TaskProgressColumn(),
-            DownloadColumn(),
-            TransferSpeedColumn(),
-            TimeRemainingColumn(compact=True),
-        ]
-        if console.width >= 70:
-            shown = name if len(name) <= 24 else f"{name[:23]}…"
-            columns.insert(0, TextColumn("{task.description}", markup=False))
-        else:
-            shown = ""
-        self._progress = Progress(*columns, console=console, auto_refresh=False, expand=True, transient=True)
-        self._task = self._progress.add_task(shown, total=None)
+        self._task = self._progress.add_task("", total=None)
 
     def start(self) -> None:
         self._progress.start()
@@ -216,7 +198,10 @@ class _Bar(Reporter):
             columns = os.get_terminal_size(sys.stderr.fileno()).columns or 80
         except (OSError, ValueError):
             columns = 80
-        self._console.width = max(20, columns - 3)
+        room = max(10, columns - 3)
+        if room != self._room:
+            self._room = self._console.width = room
+            self._progress.columns = _columns(room, self._name)
 
     def update(self, done: int, total: int | None) -> None:
         self._fit()
@@ -227,3 +212,34 @@ class _Bar(Reporter):
             self.update(done, total)
         finally:
             self._progress.stop()
+
+
+def _columns(room: int, name: str) -> tuple[Any, ...]:
+    """The bar, and as many figures beside it as `room` cells hold, the most telling first; none is ever broken.
+
+    `name` is a format of its own text.
+    """
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        TaskProgressColumn,
+        TextColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
+    from rich.table import Column
+
+    def whole() -> Column:
+        return Column(no_wrap=True, overflow="crop")
+
+    columns: list[Any] = [BarColumn(bar_width=None), TaskProgressColumn(table_column=whole())]
+    if room >= 28:
+        columns.append(DownloadColumn(table_column=whole()))
+    if room >= 40:
+        columns.append(TransferSpeedColumn(table_column=whole()))
+    if room >= 58:
+        columns.append(TimeRemainingColumn(compact=True, table_column=whole()))
+    if room >= 47:
+        cut = Column(no_wrap=True, overflow="ellipsis", max_width=max(8, min(24, room - 53)))
+        columns.insert(0, TextColumn(name, markup=False, table_column=cut))
+    return tuple(columns)

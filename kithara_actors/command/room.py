@@ -9,7 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Room", "private_folder", "room_of"]
+from kithara_actors.command.explain import CommandError
+from kithara_actors.config import Config
+from kithara_actors.errors import KitharaError
+
+__all__ = ["Room", "explained_cache", "private_folder", "room_of"]
 
 _KEPT = 1024 * 1024 * 1024
 """Bytes of what is no longer used that are kept, for going back to it."""
@@ -55,9 +59,29 @@ class Room:
 
 @contextlib.contextmanager
 def room_of(settings: dict[str, Any]) -> Iterator[Room]:
-    """The room for a system with these settings; a private one is gone at the end."""
+    """The room for a system with these settings; a private one is gone at the end.
+
+    Raises CommandError where `cache_dir` is of no use, which the start of the system inside finds out.
+    """
     if settings.get("cache_dir") is not None:
-        yield Room(settings, None)
+        with explained_cache(settings):
+            yield Room(settings, None)
         return
     with private_folder() as folder:
         yield Room(settings, folder)
+
+
+@contextlib.contextmanager
+def explained_cache(settings: dict[str, Any]) -> Iterator[None]:
+    """Raises CommandError that names `cache_dir` in place of an OSError about a file there."""
+    try:
+        yield
+    except OSError as error:
+        path = Config(**settings).cache_path
+        if isinstance(error, KitharaError) or path is None or not isinstance(error.filename, str):
+            raise
+        if path not in (Path(error.filename), *Path(error.filename).parents):
+            raise
+        raise CommandError(
+            f"cannot keep files in {path}: {error.strerror}; set cache_dir to a directory that you can write"
+        ) from error

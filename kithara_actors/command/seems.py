@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-__all__ = ["seems"]
+__all__ = ["EMPTY", "UNKNOWN", "seems"]
+
+EMPTY = "empty"
+UNKNOWN = "data of an unknown kind"
+"""What is said of bytes that no rule fits: media may be among them."""
 
 _MAGIC = (
     (b"\x89PNG\r\n\x1a\n", "a PNG image"),
@@ -27,7 +31,7 @@ _MAGIC = (
 def seems(first: bytes, content_type: str | None = None) -> str:
     """`first` are the bytes of the front; a few hundred do. The answer goes into "it seems to be …"."""
     if not first:
-        return "empty"
+        return EMPTY
     if not first.strip(b"\x00"):
         return "nothing but zeros"
     text = first.lstrip()[:64].lower()
@@ -43,7 +47,7 @@ def seems(first: bytes, content_type: str | None = None) -> str:
     kind = (content_type or "").partition(";")[0].strip().lower()
     if kind.startswith(("image/", "text/", "video/", "application/")) and kind != "application/octet-stream":
         return f"{kind}, by what its server says"
-    return "data of an unknown kind"
+    return UNKNOWN
 
 
 def _is_text(first: bytes) -> bool:

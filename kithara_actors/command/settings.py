@@ -10,6 +10,7 @@ import difflib
 import os
 import re
 import stat
+import subprocess
 import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -40,6 +41,8 @@ _NOT_SETTINGS = re.compile(r"KITHARA_(?:CONFIG|TESTS_.*|PORT|PORT_.*|SERVICE_.*)
 """Besides ours: Kubernetes tells every container about a service named kithara under such names."""
 _LIMIT = 1024 * 1024
 """Bytes of a settings file."""
+_ASKED = "import sys; print(sys.version_info >= (3, 11))"
+_PATIENCE = 10.0
 _NOT_FROM_HERE = ("allow_downgrade", "cache_dir", "cert", "proxies", "record", "verify", "worker_python")
 """A `kithara.toml` may come with somebody else's directory: it may not run a program, weaken or redirect
 connections, or choose where is written."""
@@ -54,12 +57,16 @@ class Setting:
 
 
 def system_settings(options: argparse.Namespace) -> dict[str, Any]:
-    """Keyword arguments for `ActorSystem.start`. Reads files; blocks no longer than that takes.
+    """Keyword arguments for `ActorSystem.start`. Reads files and tries the setting `worker_python`; blocks no longer
+    than that takes, at most ten seconds.
 
     Raises CommandError that names the source of a setting which is wrong or which this version does not support, and
     argparse.ArgumentTypeError for an empty --config.
     """
-    return {name: setting.value for name, setting in settings_given(options).items()}
+    given = settings_given(options)
+    if (python := given.get("worker_python")) is not None:
+        _try_python(str(python.value), python.source)
+    return {name: setting.value for name, setting in given.items()}
 
 
 def settings_given(options: argparse.Namespace) -> dict[str, Setting]:
@@ -176,7 +183,9 @@ def _from_file(shown: str) -> dict[str, Setting]:
     try:
         values = tomllib.loads(_text(Path(shown)))
     except OSError as error:
-        raise CommandError(f"{shown}: the settings cannot be read: {error.strerror}") from None
+        raise CommandError(
+            f"{shown}: the settings cannot be read: {error.strerror}; name another file with --config or KITHARA_CONFIG"
+        ) from None
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
         raise CommandError(f"{shown}: is not UTF-8 text (line {line})") from None
@@ -234,6 +243,25 @@ def _check(given: dict[str, Setting]) -> None:
     named = re.findall(r"\w+", re.split(r", | not ", problem)[0])
     sources = dict.fromkeys(given[name].source for name in named if name in given)
     raise CommandError(f"{' and '.join(sources) or 'settings'}: {problem}")
+
+
+def _try_python(python: str, source: str) -> None:
+    """Raises CommandError for a program that is no such Python: each worker would say so in words of its own."""
+    try:
+        done = subprocess.run(
+            [python, "-I", "-S", "-c", _ASKED],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=_PATIENCE,
+            check=False,
+        )
+        problem = None if done.stdout.strip() == b"True" else "is no Python 3.11 or later"
+    except OSError as error:
+        problem = f"cannot be run: {error.strerror}"
+    except subprocess.TimeoutExpired:
+        problem = f"gives no answer within {_PATIENCE:g} s"
+    if problem is not None:
+        raise CommandError(f"{source}: worker_python {python} {problem}; name a Python interpreter, or leave it out")
 
 
 def _problem(values: dict[str, Any]) -> str | None:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-import textwrap
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TextIO
 
 from kithara_actors.values import Cover
@@ -18,7 +17,9 @@ __all__ = [
     "clock",
     "cover_words",
     "duration",
+    "encodable",
     "fields",
+    "filled",
     "width",
     "wrapped",
     "write_error_line",
@@ -45,10 +46,16 @@ def _write(output: TextIO | None, text: str, name: str) -> None:
     if output is None:
         return
     try:
-        output.write(text + "\n")
+        output.write(encodable(text, output) + "\n")
         output.flush()
     except OSError as error:
         raise OSError(error.errno, error.strerror, name) from None
+
+
+def encodable(text: str, output: TextIO) -> str:
+    """`text` with question marks for what the encoding of `output` has no bytes for."""
+    encoding = output.encoding or "utf-8"
+    return text.encode(encoding, "replace").decode(encoding)
 
 
 def write_json(fields: dict[str, object]) -> None:
@@ -84,17 +91,67 @@ def width() -> int:
 
 def wrapped(text: str) -> str:
     """`text` broken into lines for the terminal."""
-    return textwrap.fill(text, width())
+    return "\n".join(filled(text, width()))
+
+
+def filled(text: str, columns: int, first: str = "", rest: str = "") -> list[str]:
+    """`text` in lines of `columns` cells, broken at spaces where it has them; `first` and `rest` go before the lines.
+
+    At least one line.
+    """
+    cells = _measure()
+    lines, line, room = [], "", columns - cells(first)
+    for word in text.split():
+        if line and cells(line) + 1 + cells(word) <= room:
+            line += " " + word
+            continue
+        if line:
+            lines.append(line)
+            room = columns - cells(rest)
+        line = word
+        while cells(line) > room and len(line) > 1:
+            at = _fitting(line, room, cells)
+            lines.append(line[:at])
+            line, room = line[at:], columns - cells(rest)
+    lines.append(line)
+    return [(rest if at else first) + line for at, line in enumerate(lines)]
+
+
+def _fitting(text: str, room: int, cells: Callable[[str], int]) -> int:
+    """How many characters of `text` have room; at least one."""
+    taken = 0
+    for at, character in enumerate(text):
+        taken += cells(character)
+        if taken > room and at:
+            return at
+    return len(text)
+
+
+def _measure() -> Callable[[str], int]:
+    """Counts the cells that a text takes in a terminal."""
+    try:
+        # Part of the extra `cli`; its table is of a newer Unicode.
+        from rich.cells import cell_len
+    except ImportError:
+        return _cells
+    return cell_len
+
+
+def _cells(text: str) -> int:
+    return sum(
+        0 if unicodedata.combining(character) else 1 + (unicodedata.east_asian_width(character) in "WF")
+        for character in text
+    )
 
 
 def fields(pairs: Iterable[tuple[str, str]]) -> Iterator[str]:
     """Lines of names and values in two columns, the values broken to fit the terminal; nothing unprintable."""
+    cells = _measure()
     shown = [(clean(name), clean(value, _LONGEST_VALUE)) for name, value in pairs]
-    margin = min(max((len(name) for name, _ in shown), default=0) + 2, 16)
+    margin = min(max((cells(name) for name, _ in shown), default=0) + 2, 16)
     for name, value in shown:
-        yield textwrap.fill(
-            value or "-", width(), initial_indent=f"{name:<{margin - 2}}  ", subsequent_indent=" " * margin
-        )
+        head = name + " " * max(2, margin - cells(name))
+        yield "\n".join(filled(value or "-", width(), head, " " * margin))
 
 
 def clean(text: str, longest: int = _LONGEST) -> str:

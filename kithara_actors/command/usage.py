@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import argparse
 import math
-import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from kithara_actors.command.text import write_line
+
+if TYPE_CHECKING:
+    from _typeshed import SupportsWrite
 
 __all__ = ["parser"]
 
@@ -33,7 +37,7 @@ exit status:
 
 def parser() -> argparse.ArgumentParser:
     """The whole command line. Parsed options name their command in `command` and its parser in `parser`."""
-    whole = argparse.ArgumentParser(
+    whole = _Parser(
         prog="kithara",
         description="Progressive media download and playback over HTTP.",
         epilog=_EXAMPLES,
@@ -48,6 +52,15 @@ def parser() -> argparse.ArgumentParser:
     _doctor(commands)
     _demo(commands)
     return whole
+
+
+class _Parser(argparse.ArgumentParser):
+    def print_help(self, file: SupportsWrite[str] | None = None) -> None:
+        """Raises OSError where the standard output is full: argparse would drop the text and end with 0."""
+        if file is None:
+            write_line(self.format_help().rstrip())
+        else:
+            super().print_help(file)
 
 
 def _get(commands: Any) -> None:
@@ -88,7 +101,7 @@ def _play(commands: Any) -> None:
     where.add_argument(
         "--backend",
         metavar="NAME",
-        help="sound system: alsa, pulseaudio, jack, or null, which takes the time that playing takes "
+        help="sound system: pulseaudio, alsa, jack, oss, or null, which takes the time that playing takes "
         "(default: the first that works)",
     )
     play.add_argument("-q", "--quiet", action="store_true", help="say nothing unless it fails")
@@ -150,7 +163,7 @@ def _network(command: argparse.ArgumentParser) -> None:
         "--retries",
         metavar="N",
         type=_count,
-        help="attempts after one that failed, as long as none gets further (default: 6)",
+        help="attempts after one that failed; counted anew when 64 KiB have landed since (default: 6)",
     )
     command.add_argument(
         "--timeout",
@@ -180,7 +193,7 @@ class _Version(argparse.Action):
             version = importlib.metadata.version("kithara-actors")
         except importlib.metadata.PackageNotFoundError:
             version = "(not installed)"
-        sys.stdout.write(f"kithara {version}\n")
+        write_line(f"kithara {version}")
         parser.exit()
 
 

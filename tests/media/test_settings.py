@@ -246,23 +246,47 @@ def test_variable_that_is_wrong_is_named(
 def test_file_that_cannot_be_read(places: Places, monkeypatch: pytest.MonkeyPatch) -> None:
     odd = places.own / "odd.toml"
     given = options(config=str(odd))
-    assert refusal(given) == f"{odd}: the settings cannot be read: No such file or directory"
+    remedy = "; name another file with --config or KITHARA_CONFIG"
+    assert refusal(given) == f"{odd}: the settings cannot be read: No such file or directory{remedy}"
     odd.mkdir()
-    assert refusal(given) == f"{odd}: the settings cannot be read: it is a directory"
+    assert refusal(given) == f"{odd}: the settings cannot be read: it is a directory{remedy}"
     odd.rmdir()
     os.mkfifo(odd)  # nobody will ever write into it
-    assert refusal(given) == f"{odd}: the settings cannot be read: it is not a regular file"
+    assert refusal(given) == f"{odd}: the settings cannot be read: it is not a regular file{remedy}"
     odd.unlink()
     odd.write_bytes(b"workers = 1\n# \xff\n")
     assert refusal(given) == f"{odd}: is not UTF-8 text (line 2)"
     odd.write_bytes(b"#" * (1024 * 1024 + 1))
-    assert refusal(given) == f"{odd}: the settings cannot be read: it is too large"
+    assert refusal(given) == f"{odd}: the settings cannot be read: it is too large{remedy}"
     odd.write_bytes(b"\xef\xbb\xbfworkers = 2\r\n")
     assert system_settings(given)["workers"] == 2
     with pytest.raises(argparse.ArgumentTypeError, match="FILE of --config is empty"):
         system_settings(options(config=""))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(odd))  # no folder at all: nobody's settings
     assert system_settings(options()) == {"workers": 1}
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("printf no", "is no Python 3.11 or later"),
+        ("echo loud >&2; exit 3", "is no Python 3.11 or later"),
+        (None, "cannot be run: No such file or directory"),
+    ],
+)
+def test_worker_python_is_tried(
+    places: Places, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], text: str | None, said: str
+) -> None:
+    program = places.own / "program"
+    if text is not None:
+        program.write_text(f"#!/bin/sh\n{text}\n")
+        program.chmod(0o700)
+    monkeypatch.setenv("KITHARA_WORKER_PYTHON", str(program))
+    remedy = "name a Python interpreter, or leave it out"
+    assert refusal() == f"KITHARA_WORKER_PYTHON: worker_python {program} {said}; {remedy}"
+    assert capfd.readouterr().err == ""
+    monkeypatch.setenv("KITHARA_WORKER_PYTHON", sys.executable)
+    assert system_settings(options())["worker_python"] == sys.executable
 
 
 # --- Somebody else's directory
@@ -283,6 +307,7 @@ def test_file_that_cannot_be_read(places: Places, monkeypatch: pytest.MonkeyPatc
 def test_file_of_the_directory_may_not_be_dangerous(places: Places, line: str) -> None:
     name = line.split()[0]
     (places.here / "kithara.toml").write_text(f"max_retries = 1\n{line}\n")
+    (places.here / "python").symlink_to(sys.executable)
     said = refusal()
     assert said.startswith(f"./kithara.toml: {name} is not taken from the current directory")
     assert f"put it into {places.user_file} or KITHARA_{name.upper()}, or name the file with --config" in said
@@ -347,5 +372,6 @@ def test_file_changes_how_long_is_waited(places: Places) -> None:
 
 def test_wrong_setting_is_one_line_and_status_1(places: Places) -> None:
     done = get(places, "http://127.0.0.1:9/a.mp3", KITHARA_WORKERS="none")
-    assert (done.returncode, done.stdout) == (1, "")
+    assert done.returncode == 1
+    assert json.loads(done.stdout)["event"] == "failed"
     assert done.stderr == "kithara: KITHARA_WORKERS: workers must be a whole number, not 'none'\n"

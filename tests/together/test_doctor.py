@@ -130,6 +130,24 @@ def test_settings_are_told_without_secrets(environment: dict[str, str], tmp_path
     )
 
 
+def test_no_part_of_a_proxy_password_is_told(environment: dict[str, str], tmp_path: Path) -> None:
+    variables = {
+        "KITHARA_PROXIES": '{"http": "http:/user:pw/one@proxy", "http://127.0.0.1": "http://u:#pw@two@proxy:1"}',
+        "HTTPS_PROXY": "http://user:pw/7@proxy:3128",
+    }
+    _, text = doctor({**environment, **variables}, tmp_path, "--json")
+    found = {check["name"]: check for check in json.loads(text)["checks"]}
+    assert "pw" not in text
+    assert "{http: http:/…@proxy, http://127.0.0.1: http://…@proxy:1}" in found["settings"]["finding"]
+    assert "https through http://…@proxy:3128" in found["proxies"]["finding"]
+
+
+def test_memory_limit_that_holds_nothing(environment: dict[str, str], tmp_path: Path) -> None:
+    found = checks({**environment, "KITHARA_MEMORY_LIMIT": "10000"}, tmp_path)
+    assert found["workers"]["state"] == "problem"
+    assert found["workers"]["remedy"].startswith("raise memory_limit, which is 10,000 bytes")
+
+
 def test_few_descriptors(environment: dict[str, str], tmp_path: Path) -> None:
     found = checks(environment, tmp_path, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (99, 1000)))
     assert found["descriptors"]["state"] == "problem"

@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import av
+import mutagen
 import numpy as np
 import pytest
 from recordings import Recordings
+from rich.cells import cell_len
 from stream_kit import asked
 from wave_kit import wave_bytes
 
@@ -230,13 +232,86 @@ def test_a_directory_a_missing_file_a_missing_url(origin: Origin, tmp_path: Path
     assert "not a" in said(probe("ftp://example.org/a.mp3")) or "http" in said(probe("ftp://example.org/a.mp3"))
 
 
-def test_a_dead_host_in_json_is_the_same_line() -> None:
-    done = probe("--json", "--retries", "0", "http://127.0.0.1:1/a.mp3")
-    assert "connect" in said(done)
-    assert done.stdout == ""
+@pytest.mark.parametrize(
+    ("data", "seems"),
+    [
+        (b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 40, "a PNG image"),
+        (bytes(100_000), "nothing but zeros"),
+        (b"<html><body>log in</body></html>" * 50, "a web page"),
+        (b"\xff\xfb\x90\x00" + bytes(56), "a piece of 60 bytes, too short"),
+        (b"", "is empty"),
+    ],
+    ids=["png", "zeros", "page", "tiny", "empty"],
+)
+def test_content_type_and_name_make_no_media(origin: Origin, data: bytes, seems: str) -> None:
+    url = origin.add("/thing.mp3", Resource(data=data, content_type="audio/mpeg"))
+    done = probe("--json", url)
+    assert seems in said(done)
+    assert json.loads(done.stdout)["media"] is None
+
+
+def test_media_that_no_parser_understands_is_named_as_its_server_does(origin: Origin) -> None:
+    url = origin.add("/odd.mp3", Resource(size=100_000, content_type="audio/mpeg"))
+    done = probe(url)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "Mp3 in MpegAudio" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("source", "error"),
+    [
+        ("http://127.0.0.1:1/a.mp3?key=secret", "ConnectError"),
+        ("ftp://host/a.mp3", "ValueError"),
+        ("nothing.mp3", "CommandError"),
+    ],
+)
+def test_failure_in_json(source: str, error: str) -> None:
+    done = probe("--json", "--retries", "0", source)
+    failed = json.loads(done.stdout)
+    assert (failed["event"], failed["error"], failed["status"]) == ("failed", error, None)
+    assert failed["message"] in said(done)
+    assert "secret" not in done.stdout + done.stderr
+
+
+def test_home_that_nobody_has() -> None:
+    assert said(probe("~nobody-of-that-name/x")).startswith("kithara: ~nobody-of-that-name/x: there is no such file")
+
+
+def tagged(recordings: Recordings, path: Path, title: str) -> Path:
+    path.write_bytes(recordings.path("flac").read_bytes())
+    tags = mutagen.File(path)
+    tags["title"] = title
+    tags.save()
+    return path
+
+
+def test_output_that_lacks_a_character(recordings: Recordings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONIOENCODING", "latin-1")
+    done = probe(str(tagged(recordings, tmp_path / "a.flac", "日本 song")))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "?? song" in done.stdout
+    monkeypatch.setenv("PYTHONIOENCODING", "ascii")
+    assert said(probe("ünï.aac")).startswith("kithara: ?n?.aac: there is no such file")
+
+
+def test_wide_characters_keep_their_column(recordings: Recordings, tmp_path: Path) -> None:
+    title = "静かな夜の長い歌" * 12
+    done = probe(str(tagged(recordings, tmp_path / "a.flac", title)), columns="60")
+    assert done.returncode == 0
+    lines = done.stdout.splitlines()
+    assert max(map(cell_len, lines)) <= 60
+    first = next(at for at, line in enumerate(lines) if line.startswith("title"))
+    margin = lines[first].index("静")
+    pieces = [lines[first]]
+    pieces += [line for line in lines[first + 1 : first + 8] if line.startswith(" " * margin) and line[margin] in title]
+    assert "".join(piece[margin:] for piece in pieces) == title
+    assert all(len(piece) - margin == (60 - margin) // 2 for piece in pieces[:-1])
 
 
 def test_wrong_usage() -> None:
     done = probe()
     assert done.returncode == 2
     assert done.stderr.startswith("usage: kithara probe")
+    done = probe("")
+    assert done.returncode == 2
+    assert "the SOURCE is empty" in done.stderr

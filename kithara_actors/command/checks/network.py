@@ -3,35 +3,48 @@
 from __future__ import annotations
 
 import os
+import re
 import ssl
+from collections.abc import Mapping
 from pathlib import Path
 
 from kithara_actors.command.checks.finding import Finding, State
 from kithara_actors.config import Config
 from kithara_actors.logic.naming import redact
 
-__all__ = ["proxies", "tls"]
+__all__ = ["proxies", "proxy_of", "shown_proxy", "tls"]
 
 _OUTSIDE = ("http://example.org/", "https://example.org/")
 _LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 _EXEMPT = "localhost,127.0.0.1,::1"
+_CREDENTIALS = re.compile(r"([A-Za-z0-9+.-]+:/{0,2})?.*@", re.DOTALL)
+"""Up to the last @: a password that is not percent-encoded may hold any character."""
+_VARIABLES = ("http_proxy", "https_proxy", "all_proxy")
 
 
-def proxies(config: Config) -> Finding:
-    """Which proxies would be used; a problem if one stands between this machine and itself."""
+def shown_proxy(url: str) -> str:
+    """The URL of a proxy without user and password, however these are written."""
+    return redact(_CREDENTIALS.sub(lambda found: f"{found[1] or ''}…@", url, count=1))
+
+
+def proxy_of(url: str, own: Mapping[str, str] | None = None) -> str | None:
+    """The proxy that `url` is reached through, None for none: of the setting `own`, else of the environment."""
+    if not own and not any(name.lower() in _VARIABLES for name in os.environ):
+        return None
     # Requests decides in the workers too; 60 ms to load.
     import requests
     from requests.utils import select_proxy
 
     with requests.Session() as session:
+        merged = session.merge_environment_settings(url, dict(own or {}), None, None, None)
+        return select_proxy(url, merged["proxies"]) or None
 
-        def chosen(url: str) -> str | None:
-            merged = session.merge_environment_settings(url, dict(config.proxies or {}), None, None, None)
-            return select_proxy(url, merged["proxies"]) or None
 
-        used = {url: chosen(url) for url in _OUTSIDE}
-        inside = {host: chosen(f"http://{host}/") for host in _LOOPBACK}
-    parts = [f"{url.partition(':')[0]} through {redact(proxy)}" for url, proxy in used.items() if proxy]
+def proxies(config: Config) -> Finding:
+    """Which proxies would be used; a problem if one stands between this machine and itself."""
+    used = {url: proxy_of(url, config.proxies) for url in _OUTSIDE}
+    inside = {host: proxy_of(f"http://{host}/", config.proxies) for host in _LOOPBACK}
+    parts = [f"{url.partition(':')[0]} through {shown_proxy(proxy)}" for url, proxy in used.items() if proxy]
     finding = ", ".join(parts) or "none"
     exempt = os.environ.get("no_proxy") or os.environ.get("NO_PROXY")
     if exempt and parts:
@@ -39,7 +52,7 @@ def proxies(config: Config) -> Finding:
     through = [host for host, proxy in inside.items() if proxy]
     if not through:
         return Finding("proxies", State.OK, finding)
-    finding += f"; this machine itself ({', '.join(through)}) through {redact(str(inside[through[0]]))}"
+    finding += f"; this machine itself ({', '.join(through)}) through {shown_proxy(str(inside[through[0]]))}"
     if config.proxies:
         direct = ", ".join(f'"http://{host.strip("[]")}" = ""' for host in _LOOPBACK)
         remedy = f"add {direct} to the setting proxies"

@@ -18,6 +18,7 @@ from actors.clock import monotonic
 from kithara_actors.command.checks.finding import Finding, State, broken
 from kithara_actors.command.interrupts import Interrupts
 from kithara_actors.config import Config
+from kithara_actors.errors import StorageFull
 from kithara_actors.system import ActorSystem
 from kithara_actors.testing.origin import Origin, Resource
 from kithara_actors.values import MediaDetails
@@ -85,7 +86,10 @@ def _told(config: Config, started: float, read: float, stopped: float, left: lis
 
 
 def _failed(error: Exception, settings: dict[str, Any]) -> Finding:
-    if settings.get("worker_python", sys.executable) != sys.executable:
+    if isinstance(error, StorageFull):
+        # The file of this check is a few kilobytes, and is kept in memory.
+        remedy = f"raise memory_limit, which is {Config(**settings).memory_limit:,} bytes: a file in memory must fit"
+    elif settings.get("worker_python", sys.executable) != sys.executable:
         remedy = "check worker_python: it names a Python 3.11+ in which the packages of this one are installed"
     else:
         remedy = "see descriptors and memory; a sandbox may forbid processes or the loopback network"
