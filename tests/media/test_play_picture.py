@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from picture_kit import PLAYING, TRACKS, drawn, playing
+from rich.cells import cell_len
 
 from kithara_actors.command.player.picture import ended, opening, progress, state
 from kithara_actors.command.player.tracks import Playing, Track
@@ -152,6 +153,23 @@ def test_name_stands_in_for_a_title() -> None:
 )
 def test_line_that_is_left(changes: dict[str, Any], said: str) -> None:
     assert ended(playing(**changes)) == f"2/5 Sweep – Tester – Recordings {said}"
+
+
+def test_line_that_is_left_is_cut_to_the_width() -> None:
+    shown = playing(title="Sweep", artist="Tester", album="long " * 100)
+    assert ended(shown, 40) == "2/5 Sweep – Tester – long … 0:12 of 1:00"
+    assert ended(PLAYING, 80) == ended(PLAYING)
+    for width in range(1, 100):
+        assert cell_len(ended(playing(title="日本語" * 100), width)) <= max(width, len("2/5 0:12 of 1:00"))
+
+
+def test_end_of_a_long_address_is_shown() -> None:
+    track = Track(f"https://example.org/{'folder/' * 20}01.mp3", f"https://example.org/{'folder/' * 20}01.mp3")
+    nameless = playing(title=None, artist=None, album=None, track=track)
+    assert drawn(nameless, 40)[0] == "…" + track.shown[-39:]
+    assert drawn(nameless, 40, ascii_only=True)[0] == "..." + track.shown[-37:]
+    assert drawn(dataclasses.replace(nameless, artist="Tester"), 40)[0] == "…" + track.shown[-30:] + " – Tester"
+    assert drawn(dataclasses.replace(nameless, title="t" * 90), 40)[0] == "t" * 39 + "…"
 
 
 def test_sentence_that_opens_a_track() -> None:

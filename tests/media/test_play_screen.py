@@ -93,6 +93,20 @@ def test_display_follows_the_track_and_the_width(pty: Pty) -> None:
     assert pty.terminal.cursor_shown
 
 
+def test_line_that_stays_fits_the_terminal(pty: Pty) -> None:
+    ticks = Ticks(pty.screen())
+    pty.resize(60)
+    shown = playing(album="long " * 100)
+    ticks.look(shown)
+    ticks.screen.ended(shown)
+    ticks.look(shown)
+    rows = pty.rows()
+    assert rows[0].startswith("2/5 Sweep – Tester – long ")
+    assert rows[0].endswith("… 0:12 of 1:00")
+    assert rows[1:] == drawn(shown, 60)
+    assert not pty.terminal.wrapped
+
+
 def test_display_shows_changes_only(pty: Pty) -> None:
     ticks = Ticks(pty.screen())
     ticks.look(PLAYING)

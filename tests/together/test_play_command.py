@@ -195,17 +195,70 @@ def test_no_sound_device(song: str, origin: Origin, folder: Path) -> None:
     assert origin.requests == []
 
 
+def test_search_for_a_sound_device_leaves_no_files(song: str, folder: Path) -> None:
+    home, temporary = folder.parent / "home", folder.parent / "temporary"
+    home.mkdir()
+    settings = environment(temporary)
+    for name in ("PULSE_SERVER", "PULSE_RUNTIME_PATH", "XDG_RUNTIME_DIR", "XDG_CONFIG_HOME", "JACK_NO_START_SERVER"):
+        settings.pop(name, None)
+    shared = Path("/dev/shm")  # other programs have things of theirs there
+    before = {path.name for path in shared.iterdir()}
+    done = subprocess.run(
+        [*COMMAND, "play", song],
+        cwd=folder,
+        env={**settings, "HOME": str(home)},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        check=False,
+        timeout=HANG,
+    )
+    refused(done, 1, "no sound device was found")
+    assert [*home.rglob("*"), *temporary.rglob("*")] == []
+    made = {path.name for path in shared.iterdir()} - before
+    assert not [name for name in made if name.startswith(("jack", "pulse", "sem.jack"))]
+
+
+def test_sources_are_not_written_over(folder: Path, recordings: Recordings) -> None:
+    data = recordings.path("wav").read_bytes()
+    (folder / "a.wav").write_bytes(data)
+    (folder / "link.wav").symlink_to("a.wav")
+    (folder / "list.m3u").write_text("a.wav\n")
+    said = "is one of the sources: name another file with --output"
+    for output, source in [
+        ("a.wav", "a.wav"),
+        ("link.wav", "./a.wav"),
+        ("a.wav", "list.m3u"),
+        ("list.m3u", "list.m3u"),
+    ]:
+        refused(play(folder, "-o", output, source), 1, output, said)
+    assert (folder / "a.wav").read_bytes() == data
+    assert names(folder) == ["a.wav", "link.wav", "list.m3u"]
+
+
+def test_paths_are_called_what_the_user_calls_them(folder: Path) -> None:
+    (folder / "list.m3u").write_text("missing.mp3\n../other/missing.mp3\n")
+    done = play(folder, "--null", "list.m3u", "~nosuchuser/x")
+    assert done.returncode == 1
+    assert [line.partition(": there is no such file")[0] for line in lines(done)] == [
+        "kithara: missing.mp3",
+        "kithara: ../other/missing.mp3",
+        "kithara: ~nosuchuser/x",
+    ]
+
+
 def test_wrong_usage(song: str, folder: Path) -> None:
     for arguments in (
         ["--backend", "walkman", song],
         ["--null", "--output", "a.wav", song],
         ["--null", "-H", "nonsense", song],
+        ["--output", "a.mp3", song],
         ["--null"],
     ):
         done = play(folder, *arguments)
         assert done.returncode == 2
         assert lines(done)[0].startswith("usage: kithara play")
     assert b"walkman" in play(folder, "--backend", "walkman", song).stderr
+    assert b"--output writes WAV and not mp3: name it FILE.wav" in play(folder, "-o", "a.mp3", song).stderr
 
 
 def test_full_disk(song: str, folder: Path) -> None:

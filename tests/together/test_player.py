@@ -230,6 +230,27 @@ def test_tags_that_cannot_be_had_otherwise_come_from_the_decoder(
     ]
 
 
+@pytest.mark.parametrize("suffix", ["flac", "m4a", "mp3", "ogg", "wav"])
+def test_a_codec_has_one_name(
+    system: ActorSystem, tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / f"a.{suffix}"
+    path.write_bytes(sound_file(suffix, 1))
+    with system.open(str(path)) as stream:
+        codec = stream.inspect(30).info.codec
+    assert codec is not None
+
+    def fails(stream: Stream, timeout: float | None = None) -> None:
+        raise ReadTimeout("no answer")
+
+    # What FFmpeg says is all there is until the parsing process has answered.
+    monkeypatch.setattr(Stream, "inspect", fails)
+    monkeypatch.setattr(Stream, "media_info", None)
+    player, heard = player_of(system, tracks(str(path)), null_output())
+    assert player.run() == 0
+    assert heard.ended[0].codec == codec.value
+
+
 def test_headers_go_where_they_may(system: ActorSystem, origin: Origin) -> None:
     data = sound_file("mp3", 1)
     mine = Track(origin.add("/mine.mp3", Resource(data=data)), "mine.mp3")

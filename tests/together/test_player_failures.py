@@ -13,6 +13,8 @@ import pytest
 from player_kit import Scripted, player_of, reference, sound_file, tracks
 
 from kithara_actors import ActorSystem
+from kithara_actors.command.player import threads
+from kithara_actors.command.player.decoder import SourceFile
 from kithara_actors.command.player.tracks import Track
 from kithara_actors.testing.origin import Fault, Origin, Resource
 
@@ -90,6 +92,10 @@ BAD: dict[str, tuple[Callable[[], bytes], str]] = {
     "zeros.mp3": (lambda: bytes(100_000), f"{NOT_AUDIO}nothing but zeros; check the "),
     "noise.mp3": (lambda: bytes(range(128, 256)) * 500, NOT_AUDIO),
     "picture.jpg": (lambda: b"\xff\xd8\xff\xe0\x00\x10JFIF" + bytes(5_000), f"{NOT_AUDIO}a JPEG image; check the "),
+    "cut.m4a": (
+        lambda: sound_file("m4a")[:20_000],
+        "is not audio that can be decoded: an MP4 file without a movie box",
+    ),
     "empty.mp3": (lambda: b"", "is empty; check the "),
     "segments.mp3": (lambda: HLS, "is a playlist and not audio: "),
     "silent.mp4": (picture, "holds no sound"),
@@ -112,6 +118,25 @@ def test_what_is_no_audio(system: ActorSystem, origin: Origin, tmp_path: Path, n
         assert found.text == words + ("URL" if remote else "path")
     assert found.sound == b""
     assert found.order == [0, 2]
+
+
+def test_what_is_of_no_kind_is_not_looked_at_to_its_end(system: ActorSystem, tmp_path: Path) -> None:
+    with (tmp_path / "a.mp3").open("wb") as file:
+        file.truncate(1_000_000_000)
+    read: list[int] = []
+    player, heard = player_of(system, tracks(str(tmp_path / "a.mp3")), Scripted())
+
+    class Counted(SourceFile):
+        def read(self, size: int) -> bytes:
+            data = super().read(size)
+            read.append(len(data))
+            return data
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(threads, "SourceFile", Counted)
+        assert player.run() == 1
+    assert heard.failures == [("a.mp3", f"{NOT_AUDIO}nothing but zeros; check the path")]
+    assert 0 < sum(read) < 5_000_000
 
 
 def test_what_cannot_be_opened(system: ActorSystem, origin: Origin, tmp_path: Path) -> None:

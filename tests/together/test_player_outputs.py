@@ -199,11 +199,11 @@ def test_no_device_is_one_line_that_says_what_to_do(
         raise miniaudio.MiniaudioError("failed to init device", -401)
 
     monkeypatch.setattr(outputs._Device, "_made", fails)
+    monkeypatch.setattr(outputs, "_likely", lambda: ("alsa", "oss"))
     with pytest.raises(CommandError) as caught:
         device_output(None)
     assert str(caught.value) == (
-        "no sound device was found (pulseaudio: failed to init device -401; alsa: failed to init device -401; "
-        "jack: failed to init device -401; oss: failed to init device -401): "
+        "no sound device was found (alsa: failed to init device -401; oss: failed to init device -401): "
         "write to a file with --output FILE.wav, or use --null"
     )
     with pytest.raises(CommandError, match=r"found \(jack: failed"):
@@ -212,8 +212,23 @@ def test_no_device_is_one_line_that_says_what_to_do(
     assert capfd.readouterr().err == ""
 
 
-def test_the_default_is_never_the_backend_that_plays_to_nobody() -> None:
-    assert "null" not in outputs._BACKENDS
+def test_pulseaudio_is_tried_where_there_are_signs_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PULSE_SERVER", raising=False)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "run"))
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    # Neither the one that plays to nobody, nor the one that leaves files behind.
+    assert outputs._likely() == ("alsa", "oss")
+    (tmp_path / "run" / "pulse").mkdir(parents=True)
+    assert outputs._likely() == ("alsa", "oss")
+    (tmp_path / "run" / "pulse" / "native").touch()
+    assert outputs._likely() == ("pulseaudio", "alsa", "oss")
+    monkeypatch.delenv("XDG_RUNTIME_DIR")
+    (tmp_path / "home" / ".config" / "pulse" / "abc-runtime").mkdir(parents=True)
+    assert outputs._likely() == ("pulseaudio", "alsa", "oss")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert outputs._likely() == ("alsa", "oss")
+    monkeypatch.setenv("PULSE_SERVER", "unix:/run/pulse")
+    assert outputs._likely() == ("pulseaudio", "alsa", "oss")
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from enum import Enum
 from actors.clock import monotonic
 from kithara_actors.command.player.opened import Opened
 from kithara_actors.command.player.sound import SoundQueue
-from kithara_actors.command.player.threads import Decoder, Inspector, Job
+from kithara_actors.command.player.threads import Decoder, Job, TagReader
 from kithara_actors.command.player.tracks import Playing, Track
 from kithara_actors.system import ActorSystem
 
@@ -62,8 +62,8 @@ class Conductor:
         self._headers = headers
         self._sounds = sounds
         self._look = look
-        self._inspector = Inspector()
-        self._decoder = Decoder(sounds, self._inspector)
+        self._tags = TagReader()
+        self._decoder = Decoder(sounds, self._tags)
         self._wishes: deque[Step | float] = deque()
         self._open: dict[int, Opened] = {}
         self._pending: tuple[int, float] | None = None
@@ -79,7 +79,7 @@ class Conductor:
 
     def start(self) -> None:
         """Begin with the first track."""
-        self._inspector.start()
+        self._tags.start()
         self._decoder.start()
         self._thread.start()
 
@@ -102,16 +102,17 @@ class Conductor:
     def stop(self) -> None:
         """End it with all that it has opened and started; blocks until that is done, which no network delays."""
         self.end()
-        self._sounds.clear()
         if self._thread.ident is not None:
             self._thread.join()
+        # Not before: until its end it may give the decoder another job, which would wait for room in the queue.
+        self._sounds.clear()
         current = self._sounds.current
         if current is not None:
             _ = current.downloaded  # for those who look at the last state
         for opened in self._open.values():
             opened.close()
         self._decoder.stop()
-        self._inspector.stop()
+        self._tags.stop()
 
     def _run(self) -> None:
         try:
@@ -143,7 +144,9 @@ class Conductor:
         self._assign()
         self._watch()
         with self._sounds.changed:
-            done = self._pending is None and self._decoder.job is None and self._sounds.empty
+            # The decoder may have become idle after `_assign` has looked.
+            last = self._pending is None and self._frontier + 1 >= len(self._tracks)
+            done = last and self._decoder.job is None and self._sounds.empty
             if done and not self._sounds.passed and not self._wishes:
                 self.end()
 
@@ -256,6 +259,7 @@ class Conductor:
             return
         self._measured = now
         current.measure(now)
+        self._tags.ask_duration(current)
         index = current.index + 1
         if index != self._frontier + 1 or index in self._open or index >= len(self._tracks) or len(self._open) > 1:
             return

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from kithara_actors.command.explain import CommandError
 from kithara_actors.command.player.sound import Format, StaleError
+from kithara_actors.media.info import sniff
 from kithara_actors.stream.reader import Stream
 from kithara_actors.values import Phase
 
@@ -32,10 +33,12 @@ _BRIEFLY = {"probesize": "65536"}
 _WITHOUT_INDEX = {"fflags": "ignidx"}
 _FRONT = 1024 * 1024
 """Bytes from the front in which the first fragment of an MP4 file is looked for."""
+_SIGNED = 4096
+"""Bytes from the front that tell whether it is of a kind known here."""
+_LOOK = 4 * 1024 * 1024
+"""Bytes of what is of no known kind that FFmpeg may look at to make something of it; it would look at all."""
 _PREROLL = 0.1
 """Seconds to decode before the target of a seek: the first frames of MP3 and Opus lean on those before them."""
-_JUMP = 256 * 1024
-"""Bytes over which FFmpeg skips to another part of the file, and does not just go on in it."""
 
 
 class UndecodableError(Exception):
@@ -55,7 +58,11 @@ def pyav() -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What FFmpeg tells of a file. `duration` is in seconds, `bitrate` in bits per second; names are FFmpeg's."""
+    """What FFmpeg tells of a file. `duration` is in seconds, `bitrate` in bits per second; names are FFmpeg's.
+
+    Where `walked` is False the file is a row of fragments without an index that FFmpeg has not walked through: only
+    the first of them is known, and the duration is not.
+    """
 
     codec: str | None = None
     container: str | None = None
@@ -63,6 +70,7 @@ class Facts:
     channels: int | None = None
     bitrate: int | None = None
     duration: float | None = None
+    walked: bool = True
     tags: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -77,8 +85,8 @@ class SourceFile:
         """A call of the stream is in progress; it may be waiting for bytes, or for the first answer."""
         self.error: Exception | None = None
         """What a call has raised."""
-        self.jumps = 0
-        """How many times reading went on far from where it was."""
+        self.allowance: int | None = None
+        """Bytes that may still be read before it looks like the end; None for all."""
         self._stream = stream
         self._wanted = wanted
 
@@ -97,15 +105,16 @@ class SourceFile:
 
         After an error it looks like the end: FFmpeg may try again, and PyAV reports what comes up then as a mistake.
         """
-        return self._calling(lambda: self._stream.read1(size), b"")
+        if self.allowance is None:
+            return self._calling(lambda: self._stream.read1(size), b"")
+        data = self._calling(lambda: self._stream.read1(min(size, self.allowance or 0)), b"")
+        self.allowance -= len(data)
+        return data
 
     def seek(self, offset: int, whence: int = 0) -> int:
         if whence == 2 and offset < 0 and self._stream.length == 0:
             return -1  # as FFmpeg expects it of an empty file
-        before = self._calling(self._stream.tell, -1)
-        position = self._calling(lambda: self._stream.seek(offset, whence), -1)
-        self.jumps += abs(position - before) > _JUMP
-        return position
+        return self._calling(lambda: self._stream.seek(offset, whence), -1)
 
     def look(self, offset: int, size: int) -> bytes:
         """Some bytes, wherever reading is."""
@@ -150,7 +159,13 @@ class Decoding:
         self._file = file
         self._start = start
         self._agree = agree
+        self._walked = True
         self._av = pyav()
+
+    def facts(self) -> Facts:
+        """What FFmpeg tells of it, without decoding. Raises as `sound` does."""
+        with self._open() as container:
+            return self._facts(container, self._audio(container))
 
     def sound(self, learn: Callable[[Facts], object]) -> Iterator[bytes]:
         """The sound, in pieces of some ten milliseconds; an empty one where some was decoded only to be dropped.
@@ -162,9 +177,13 @@ class Decoding:
         while True:
             self._file.seek(0)
             with self._open() as container:
+                if self._file.allowance == 0:
+                    return  # nothing was found in what it might look at
+                self._file.allowance = None
                 stream = self._audio(container)
                 learn(self._facts(container, stream))
-                if seek and not self._seek(container, stream):
+                # Through fragments that FFmpeg has not walked through it finds no time: it would stop at the first.
+                if seek and self._walked and not self._seek(container, stream):
                     seek = False  # then by decoding all that lies before
                     continue
                 yield from self._decode(container, stream)
@@ -174,11 +193,14 @@ class Decoding:
 
     def _open(self) -> InputContainer:
         options = dict(_OPTIONS)
+        self._file.allowance = None if sniff(self._file.look(0, _SIGNED)) else _LOOK
+        self._walked = True
         if self._file.look(0, 4) in _PLAIN:
             options |= _BRIEFLY
         elif not self._file.complete and _unlisted(self._file):
             # Else FFmpeg walks through all of them before the first sound: the whole download. So it does to seek.
             options |= _WITHOUT_INDEX
+            self._walked = False
         opened: InputContainer = self._av.open(self._file, mode="r", options=options, metadata_errors="replace")
         return opened
 
@@ -193,15 +215,18 @@ class Decoding:
 
     def _facts(self, container: InputContainer, stream: av.AudioStream) -> Facts:
         context = stream.codec_context
-        duration = None if container.duration is None else container.duration / 1_000_000
+        # Of the first fragment alone, if it is one of many; and so is the rate that FFmpeg computes from it.
+        duration = container.duration / 1_000_000 if container.duration is not None and self._walked else None
+        bit_rate = container.bit_rate if self._walked else None
         tags = {name.lower(): value for name, value in {**container.metadata, **stream.metadata}.items()}
         return Facts(
             codec=context.codec.canonical_name,
             container=container.format.name,
             sample_rate=context.sample_rate or None,
             channels=context.layout.nb_channels or None,
-            bitrate=container.bit_rate or context.bit_rate or None,
+            bitrate=bit_rate or context.bit_rate or None,
             duration=duration if duration and duration > 0 else None,
+            walked=self._walked,
             tags=tags,
         )
 

@@ -21,7 +21,8 @@ _PIECE = 0.1
 
 
 class Player:
-    """Plays tracks one after the other.
+    """Plays tracks one after the other, all of them in the format of the first sound: a first track of 8 kHz, one
+    channel, has the others so too. More than two channels become two.
 
     `on_failure(track, text)`: the track cannot be played, or not to its end; `text` is one line that says why and what
     to do, without the track's name in it. `on_start` and `on_end` get the state when a track begins to sound and when

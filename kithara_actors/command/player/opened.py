@@ -6,26 +6,39 @@ import contextlib
 from collections.abc import Mapping
 
 from kithara_actors.command.explain import explain
-from kithara_actors.command.player.decoder import Facts, SourceFile, UndecodableError, pyav
+from kithara_actors.command.player.decoder import Decoding, Facts, SourceFile, UndecodableError, pyav
+from kithara_actors.command.player.sound import Format, StaleError
 from kithara_actors.command.player.tracks import Playing, Track
 from kithara_actors.command.progress import Meter
 from kithara_actors.command.seems import seems
 from kithara_actors.command.text import clock
 from kithara_actors.errors import Cancelled, KitharaError, StorageFull
 from kithara_actors.logic.naming import HARMLESS_HEADERS
+from kithara_actors.logic.ranges import Ranges
+from kithara_actors.media.info import sniff
 from kithara_actors.stream.reader import Stream
 from kithara_actors.system import ActorSystem
-from kithara_actors.values import MediaDetails, MediaInfo, Phase
+from kithara_actors.values import AudioCodec, MediaDetails, MediaInfo, Phase
 
 __all__ = ["Opened"]
 
 _PATIENCE = 10.0
 """Seconds for a question about a file whose bytes are there."""
+_ELSEWHERE = 1.0
+"""Seconds without a byte after which the speed is not known, unless one is waited for."""
+_CODECS = {
+    "aac": AudioCodec.AAC_LC,
+    "alac": AudioCodec.ALAC,
+    "flac": AudioCodec.FLAC,
+    "mp3": AudioCodec.MP3,
+    "opus": AudioCodec.OPUS,
+    "vorbis": AudioCodec.VORBIS,
+}
 
 
 class Opened:
     """A track and its stream, which is open, and so downloads, until `close`. A track that cannot be opened has an
-    `error` in its place. Nothing here blocks but `cut_short` and `failure`."""
+    `error` in its place. Nothing here blocks but `walk`, `no_audio`, `cut_short` and `failure`."""
 
     def __init__(self, system: ActorSystem, index: int, track: Track, headers: Mapping[str, str]) -> None:
         self.index = index
@@ -37,6 +50,8 @@ class Opened:
         self.details: MediaDetails | None = None
         self.asked = False
         """Its details have been asked for."""
+        self.walked = False
+        """It has been asked to `walk`."""
         self.begun = False
         """It is heard."""
         self.over = False
@@ -46,8 +61,11 @@ class Opened:
             name: value for name, value in headers.items() if track.credentials or name.lower() in HARMLESS_HEADERS
         }
         self._meter = Meter()
-        self._jumps = 0
-        self._reach = self._measured = 0
+        self._seen = Ranges()
+        self._island: int | None = None
+        self._grown = 0.0
+        self._walked_duration: float | None = None
+        self._reach = 0
         if track.refused is None:
             self._open()
         else:
@@ -97,12 +115,25 @@ class Opened:
         return self._reach
 
     def measure(self, now: float) -> None:
-        """Take the speed; to be called a few times a second."""
-        before, self._measured = self._measured, self.downloaded
-        jumps = 0 if self.file is None else self.file.jumps
-        if self._measured < before or jumps != self._jumps:
-            self._meter, self._jumps = Meter(), jumps
-        self._meter.add(now, self._measured)
+        """Take the speed, by what has arrived where the decoder reads; to be called a few times a second."""
+        stream = self.stream
+        if stream is None or stream.closed:
+            return
+        before, island = self._seen, self._island
+        with contextlib.suppress(ValueError):
+            start = stream.tell()
+            end = start + stream.buffered
+            if start == stream.tell():
+                self._seen = before.add(start, end)
+                self._island = next((first for first, last in self._seen if first <= start <= last), None)
+        if self._seen.total_bytes > before.total_bytes:
+            self._grown = now
+        # After a jump, and where a gap has closed, it sees bytes that came earlier. Where nothing comes though nobody
+        # waits for it, others may come elsewhere.
+        elsewhere = now - self._grown > _ELSEWHERE and (self.file is None or not self.file.waits)
+        if elsewhere or self._island != island or len(self._seen) != len(before):
+            self._meter = Meter()
+        self._meter.add(now, self._seen.total_bytes)
 
     # --- What it is
 
@@ -111,7 +142,29 @@ class Opened:
         """In seconds: what the decoder says, else what the file does."""
         if self.facts is not None and self.facts.duration is not None:
             return self.facts.duration
+        if self._walked_duration is not None:
+            return self._walked_duration
         return None if self.details is None else self.details.info.duration
+
+    @property
+    def walkable(self) -> bool:
+        """How long it lasts could not be told before all its bytes were there, and now they are."""
+        stream, facts = self.stream, self.facts
+        if stream is None or facts is None or facts.walked:
+            return False
+        return self.duration is None and stream.phase is Phase.COMPLETE
+
+    def walk(self) -> None:
+        """Learn the duration from its fragments, all of which are there. Blocks as long as FFmpeg takes to count them;
+        `close` ends that."""
+        first = self.stream
+        unreadable = (pyav().error.FFmpegError, StaleError, UndecodableError, OSError, ValueError, KitharaError)
+        with contextlib.suppress(*unreadable):
+            if first is not None:
+                # Another stream of the same bytes: the position of the first is the decoder's.
+                with self._system.open(self.track.source, headers=self._headers, look_ahead=0) as stream:
+                    file = SourceFile(stream, lambda: not first.closed)
+                    self._walked_duration = Decoding(file, 0.0, Format).facts().duration
 
     def playing(self, count: int, position: float, *, paused: bool, waiting: bool) -> Playing:
         """Everything at a glance; what the file says of itself goes before what FFmpeg makes of it."""
@@ -128,7 +181,7 @@ class Opened:
             artist=self._tag("artist"),
             album=self._tag("album"),
             cover=details.covers[0] if details is not None and details.covers else None,
-            codec=facts.codec if codec is None else codec.value,
+            codec=_name(facts) if codec is None else codec.value,
             container=facts.container if container is None else container.value,
             sample_rate=facts.sample_rate or told.sample_rate,
             channels=facts.channels or told.channels,
@@ -186,6 +239,12 @@ class Opened:
             return f"is empty; {check}"
         if first.startswith(b"#EXTM3U"):
             return "is a playlist and not audio: it has to have a name that ends in .m3u"
+        if sniff(first) is not None:
+            # It begins as sound does: who has looked into it knows what is the matter.
+            with contextlib.suppress(KitharaError, OSError, ValueError):
+                remark = None if stream is None else stream.inspect(timeout=_PATIENCE).remark
+                if remark:
+                    return f"is not audio that can be decoded: {remark}; {check}"
         return f"is not audio that can be decoded: it seems to be {seems(first, sent_as)}; {check}"
 
     def cut_short(self, reached: float) -> str | None:
@@ -221,6 +280,15 @@ class Opened:
             start = 10 + sum((byte & 0x7F) << shift for byte, shift in zip(head[6:], (21, 14, 7, 0), strict=True))
         first = self.stream.read_at(start, 256)
         return not any(sign in first for sign in (b"Xing", b"Info", b"VBRI"))
+
+
+def _name(facts: Facts) -> str | None:
+    """Of the codec, as the parsing process calls it: that may not have answered yet."""
+    codec = facts.codec or ""
+    if codec.startswith(("pcm_s", "pcm_u", "pcm_f")):
+        return AudioCodec.PCM.value
+    known = _CODECS.get(codec)
+    return facts.codec if known is None else known.value
 
 
 def _short(reached: float, expected: float) -> bool:

@@ -7,6 +7,7 @@ import contextlib
 import os
 import threading
 from collections.abc import Callable, Generator, Iterator
+from pathlib import Path
 from typing import Any, Protocol
 
 from kithara_actors.command.explain import CommandError
@@ -21,7 +22,7 @@ _PERIODS = 3
 _DRAIN = 2.0
 """Seconds after which the last sound counts as played, whatever the device does."""
 _BACKENDS = ("pulseaudio", "alsa", "jack", "oss")
-"""In the order in which they are tried. miniaudio's own list ends with one that plays to nobody."""
+"""What can be asked for, beside "null", which plays to nobody."""
 
 
 class Output(Protocol):
@@ -124,7 +125,7 @@ class _Device:
                 "sound is played with miniaudio, which is missing: pip install 'kithara-actors[play]'"
             ) from None
         self._library: Any = miniaudio
-        names = _BACKENDS if backend is None else (backend.lower(),)
+        names = _likely() if backend is None else (backend.lower(),)
         if backend is not None and names[0] not in (*_BACKENDS, "null"):
             choices = ", ".join(sorted((*_BACKENDS, "null")))
             raise argparse.ArgumentTypeError(f"--backend is one of {choices}, not {backend!r:.40}")
@@ -227,6 +228,19 @@ class _Device:
             backends=[self._library.Backend[name.upper()]],
             app_name="kithara",
         )
+
+
+def _likely() -> tuple[str, ...]:
+    """What to try where no backend was asked for, in this order.
+
+    The libraries of PulseAudio and JACK make files, in the user's folders and in /dev/shm, when they look for a server,
+    and leave them there: PulseAudio is tried where there are signs of one, JACK never.
+    """
+    runtime, home = os.environ.get("XDG_RUNTIME_DIR"), os.path.expanduser("~")  # noqa: PTH111 - there may be no home
+    served = bool(os.environ.get("PULSE_SERVER")) or bool(runtime and Path(runtime, "pulse", "native").exists())
+    with contextlib.suppress(OSError):
+        served = served or any(Path(home, ".config", "pulse").glob("*-runtime"))
+    return ("pulseaudio", "alsa", "oss") if served else ("alsa", "oss")
 
 
 _ELSE = "write to a file with --output FILE.wav, or use --null"

@@ -35,13 +35,17 @@ def state(playing: Playing) -> str:
     return "loading" if playing.codec is None and playing.position <= 0 else "buffering"
 
 
-def ended(playing: Playing) -> str:
-    """What is left to say of a track that is over: which, and how far it was played."""
+def ended(playing: Playing, width: int | None = None) -> str:
+    """What is left to say of a track that is over: which, and how far it was played. In `width` cells, if given, what
+    it is called is cut; that needs rich."""
     length, position = _length(playing), max(0.0, playing.position)
     # Decoders and tags differ by parts of a second on where the end is.
     whole = length is None or position >= length - 1
     time = clock(position) if length is None else clock(length) if whole else f"{clock(position)} of {clock(length)}"
-    return f"{_number(playing)} {_title(playing)} {time}"
+    title, number = _title(playing), _number(playing)
+    if width is not None:
+        title = _begun(title, width - len(number) - len(time) - 2)
+    return " ".join(part for part in (number, title, time) if part)
 
 
 def opening(playing: Playing) -> str:
@@ -62,9 +66,13 @@ def draw(playing: Playing | None, tracks: Sequence[Track], width: int, *, keys: 
     from rich.text import Text
 
     if playing is None:
-        lines = [Text(clean(tracks[0].title or tracks[0].shown) if tracks else "", style="bold"), Text("loading")]
+        name = clean(tracks[0].title or "") or _ending(tracks[0].name, width, ascii_only=ascii_only) if tracks else ""
+        lines = [Text(name, style="bold"), Text("loading")]
     else:
-        lines = [Text(_title(playing), style="bold"), *_moving(playing, width, ascii_only=ascii_only)]
+        lines = [
+            Text(_headline(playing, width, ascii_only=ascii_only), style="bold"),
+            *_moving(playing, width, ascii_only=ascii_only),
+        ]
         if (facts := _fitting((*_kind(playing), *_arrival(playing)), width)) is not None:
             lines.append(Text(facts))
         if playing.cover is not None and (cover := _fitting(_cover(playing), width)) is not None:
@@ -78,6 +86,38 @@ def draw(playing: Playing | None, tracks: Sequence[Track], width: int, *, keys: 
 
 
 # --- Lines of the display
+
+
+def _headline(playing: Playing, width: int, *, ascii_only: bool) -> str:
+    """What it is called; of an address the end, where the name is, if it is longer than the line."""
+    title = _title(playing)
+    name = playing.track.name
+    if not title.startswith(name):
+        return title
+    rest = title.removeprefix(name)
+    return _ending(name, max(width - len(rest), width // 2), ascii_only=ascii_only) + rest
+
+
+def _ending(name: str, width: int, *, ascii_only: bool) -> str:
+    """The last `width` cells of an address; other names as they are."""
+    from rich.cells import cell_len
+
+    if "://" not in name or cell_len(name) <= width:
+        return name
+    mark = "..." if ascii_only else "…"
+    room = max(0, width - len(mark))
+    while cell_len(name) > room:
+        name = name[1:]
+    return mark + name
+
+
+def _begun(text: str, width: int) -> str:
+    """At most the first `width` cells."""
+    from rich.text import Text
+
+    shown = Text(text if width > 0 else "")
+    shown.truncate(max(0, width), overflow="ellipsis")
+    return shown.plain
 
 
 def _moving(playing: Playing, width: int, *, ascii_only: bool) -> list[Text]:
@@ -144,7 +184,7 @@ def _title(playing: Playing) -> str:
     parts = [clean(part) for part in (playing.title or "", playing.artist or "", playing.album or "")]
     if not parts[0]:
         # Without a title the name is what tells it from the others.
-        parts[0] = clean(playing.track.title or "") or clean(playing.track.shown)
+        parts[0] = clean(playing.track.title or "") or clean(playing.track.name)
     return " – ".join(part for part in parts if part)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from urllib.parse import quote, unquote, urljoin, urlsplit
 
 from kithara_actors.command.explain import CommandError, explain
-from kithara_actors.command.player.tracks import Track
+from kithara_actors.command.player.tracks import SOUND_SUFFIXES, Track
 from kithara_actors.command.text import clean
 from kithara_actors.errors import KitharaError
 from kithara_actors.logic.naming import HARMLESS_HEADERS, canonical_url, origin_of, redact
@@ -29,10 +29,6 @@ _BOM = b"\xef\xbb\xbf"
 _PLAYLIST_NAMES = (".m3u", ".m3u8")
 _PLAYLIST_TYPES = frozenset(
     {"audio/x-mpegurl", "audio/mpegurl", "application/x-mpegurl", "application/vnd.apple.mpegurl"}
-)
-# Asking a server first what it has costs a round trip: these names say it.
-_SOUND_NAMES = re.compile(
-    r"\.(3gp|aac|ac3|aiff?|alac|ape|au|caf|dsf|flac|m4[abv]|mk[av]|mov|mp[234c]|og[agv]|opus|tta|wave?|web[am]|wm[av]|wv)"
 )
 _SEGMENTS = ("#EXT-X-TARGETDURATION", "#EXT-X-STREAM-INF")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
@@ -61,51 +57,49 @@ class _Place:
 def tracks_of(system: ActorSystem, sources: Sequence[str], headers: Mapping[str, str]) -> list[Track]:
     """The tracks that `sources` name, in order; playlists are read, also over the network, which blocks.
 
-    A source is an http(s) or file:// URL, a path, or an M3U playlist at either. What cannot be played but is no
-    reason to stop becomes a track with `refused`, or one whose opening will fail. Raises CommandError for a
-    directory, an empty playlist, an HLS playlist, playlists that lead back to themselves, too many or too large
-    ones.
+    A source is an http(s) or file:// URL, a path, or an M3U playlist at either; in a playlist, another one is known
+    by its name. What cannot be played becomes a track with `refused`, or one whose opening will fail: a directory, an
+    empty, too long or too large playlist, an HLS playlist, one that leads back to itself. Raises CommandError where
+    such a one is the only source.
     """
-    reader = _Reader(system, headers)
+    reader = _Reader(system, headers, len(sources))
     for source in sources:
         try:
             reader.add(source, None, _Place())
         except _RefusedError as error:
-            raise CommandError(f"{_shown(source)}: {error}") from None
+            if len(sources) == 1:
+                raise CommandError(f"{_shown(source)}: {error}") from None
+            reader.tracks.append(Track(source, _shown(source), refused=str(error)))
     return reader.tracks
 
 
 class _Reader:
-    def __init__(self, system: ActorSystem, headers: Mapping[str, str]) -> None:
+    def __init__(self, system: ActorSystem, headers: Mapping[str, str], sources: int) -> None:
         self.tracks: list[Track] = []
+        self._expected = sources
         self._system = system
         self._headers = headers
         self._playlists = 0
 
     def add(self, source: str, title: str | None, place: _Place) -> None:
-        """Add what `source` names. Raises _RefusedError if it is of no use, CommandError if the whole is not."""
-        source = _resolved(source, place)
+        """Add what `source` names. Raises _RefusedError if it is of no use."""
+        given, source = source, _resolved(source, place)
         if source.startswith("/"):
             found = _local_playlist(Path(source), named=not place.chain)
-            shown, base, credentials = clean(Path(source).name), str(Path(source).parent), True
+            shown, base, credentials = _shown(given), str(Path(source).parent), True
         else:
             credentials = place.origin in (None, origin_of(source))
             shown = clean(redact(source))
             try:
-                found, base = self._remote_playlist(source, credentials)
+                found, base = self._remote_playlist(source, credentials, named=not place.chain)
             except KitharaError as error:
                 # Not asked for a second time: it has been tried as often as the settings allow.
-                self._track(Track(source, shown, title, refused=explain(error), credentials=credentials))
+                self.tracks.append(Track(source, shown, title, refused=explain(error), credentials=credentials))
                 return
         if found is None:
-            self._track(Track(source, shown, title, credentials=credentials))
+            self.tracks.append(Track(source, shown, title, credentials=credentials))
         else:
             self._expand(found, source, shown, base, place)
-
-    def _track(self, track: Track) -> None:
-        if len(self.tracks) == _MOST_TRACKS:
-            raise CommandError(f"more than {_MOST_TRACKS:,} tracks: name fewer, or split the playlist")
-        self.tracks.append(track)
 
     def _expand(self, data: bytes, source: str, shown: str, base: str, place: _Place) -> None:
         """Add the entries of the playlist `data`."""
@@ -114,27 +108,35 @@ class _Reader:
         chain = (*place.chain, (identity, shown))
         if any(identity == known for known, _ in place.chain):
             names = " → ".join(name for _, name in chain)
-            raise CommandError(f"{chain[0][1]}: the playlist leads back to itself ({names}): remove that entry")
+            raise _RefusedError(f"the playlist leads back to itself ({names}): remove that entry")
         if len(chain) > _DEEPEST + 1:
             names = " → ".join(name for _, name in chain)
-            raise CommandError(f"{chain[0][1]}: playlists in playlists more than {_DEEPEST} deep ({names})")
+            raise _RefusedError(f"playlists in playlists more than {_DEEPEST} deep ({names})")
+        if self._playlists == _MOST_PLAYLISTS:
+            raise _RefusedError(f"more than {_MOST_PLAYLISTS} playlists in all: name fewer")
         self._playlists += 1
-        if self._playlists > _MOST_PLAYLISTS:
-            raise CommandError(f"{chain[0][1]}: leads to more than {_MOST_PLAYLISTS} playlists; name fewer")
         entries = list(_entries(data))
         if not entries:
             raise _RefusedError("holds no tracks")
+        # Its entries stand in its own place.
+        if self._expected - 1 + len(entries) > _MOST_TRACKS:
+            raise _RefusedError(f"would make it more than {_MOST_TRACKS:,} tracks: name fewer, or split the playlist")
+        self._expected += len(entries) - 1
         inside = _Place(base, remote, place.origin or (origin_of(source) if remote else None), chain)
         for entry, title in entries:
             try:
                 self.add(entry, title, inside)
             except _RefusedError as error:
-                self._track(Track(entry, _shown(entry), title, refused=str(error)))
+                self.tracks.append(Track(entry, _shown(entry), title, refused=str(error)))
 
-    def _remote_playlist(self, url: str, credentials: bool) -> tuple[bytes | None, str]:
-        """The playlist at `url` and its final address, or None if it is something else. Blocks."""
+    def _remote_playlist(self, url: str, credentials: bool, *, named: bool) -> tuple[bytes | None, str]:
+        """The playlist at `url` and its final address, or None if it is something else. Blocks.
+
+        Only what the user `named` is asked what it is where its name does not say it: asking costs a round trip, and
+        where nobody answers all the retries.
+        """
         suffix = _suffix(urlsplit(url).path)
-        if _SOUND_NAMES.fullmatch(suffix):
+        if suffix not in _PLAYLIST_NAMES and (not named or SOUND_SUFFIXES.fullmatch(suffix)):
             return None, url
         headers = {
             name: value for name, value in self._headers.items() if credentials or name.lower() in HARMLESS_HEADERS
@@ -162,8 +164,10 @@ _TOO_LARGE = f"is larger than the {_MOST_BYTES // 1024**2} MiB that a playlist m
 def _local_playlist(path: Path, *, named: bool) -> bytes | None:
     """The playlist at `path`, or None for what is none, or cannot be opened: the player will say so in its turn.
 
-    `named`: the user named it, so that a directory is a mistake in the command.
+    `named`: the user named it, and not a playlist: a directory is a mistake, and its first line may tell what it is.
     """
+    if not named and path.suffix.lower() not in _PLAYLIST_NAMES:
+        return None
     try:
         mode = path.stat().st_mode
         if stat.S_ISDIR(mode) and named:
@@ -236,7 +240,8 @@ def _resolved(source: str, place: _Place) -> str:
         return os.path.normpath(Path(place.base) / source)
     if not source:
         raise _RefusedError("an empty name: give a URL or a path")
-    return os.path.abspath(Path(source).expanduser())  # noqa: PTH100 - keeps symbolic links
+    # Keeps symbolic links, and as it is what names the home of nobody.
+    return os.path.abspath(os.path.expanduser(source))  # noqa: PTH100, PTH111
 
 
 def _file_url(url: str) -> str:
@@ -252,4 +257,4 @@ def _suffix(path: str) -> str:
 
 
 def _shown(source: str) -> str:
-    return clean(redact(source) if "://" in source else Path(source).name or source)
+    return clean(redact(source) if "://" in source else source)

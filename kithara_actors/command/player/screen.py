@@ -209,7 +209,9 @@ class _Display(Screen):
         self._speed_until = 0.0
 
     def _end(self, playing: Playing) -> None:
-        self._say(ended(playing))
+        # One column less: some terminals go to the next line where the last one is written to.
+        columns, _ = _size(sys.stderr.fileno())
+        self._say(ended(playing, max(1, columns - 1)))
 
     def show(self) -> None:
         # The cursor may be anywhere: a shell has had the terminal.

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import queue
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from kithara_actors.command.player.decoder import Decoding, Facts, SourceFile
@@ -12,7 +14,7 @@ from kithara_actors.command.player.opened import Opened
 from kithara_actors.command.player.sound import Mark, SoundQueue, StaleError
 from kithara_actors.errors import KitharaError
 
-__all__ = ["Decoder", "Inspector", "Job"]
+__all__ = ["Decoder", "Job", "TagReader"]
 
 _PATIENCE = 60.0
 """Seconds for the tags of a track to come; its stream ends the wait before, when it is closed."""
@@ -33,11 +35,11 @@ class Decoder:
     Every job that stays wanted ends with one mark behind its sound, which says whether it failed.
     """
 
-    def __init__(self, sounds: SoundQueue[Opened], inspector: Inspector) -> None:
+    def __init__(self, sounds: SoundQueue[Opened], tags: TagReader) -> None:
         self.job: Job | None = None
         """What it works at; None when it is idle. Set by `give`, under the queue's lock."""
         self._sounds = sounds
-        self._inspector = inspector
+        self._tags = tags
         self._freed: Job | None = None
         self._stopped = False
         self._thread = threading.Thread(target=self._run, name="kithara-decode", daemon=True)
@@ -123,17 +125,17 @@ class Decoder:
                 sounds.mark(job.generation, Mark(opened, begins=True, seconds=job.start))
             sounds.put(job.generation, piece)
             # Behind the first sound: its requests are not to be in front of it.
-            self._inspector.ask(opened)
+            self._tags.ask(opened)
         if not decoding.frames and not job.start:
             return opened.no_audio()
         return opened.cut_short(decoding.reached)
 
 
-class Inspector:
-    """Asks for the details of tracks, one after the other, on a thread of its own."""
+class TagReader:
+    """Finds out what tracks say of themselves, one after the other, on a thread of its own."""
 
     def __init__(self) -> None:
-        self._questions: queue.SimpleQueue[Opened | None] = queue.SimpleQueue()
+        self._questions: queue.SimpleQueue[Callable[[], object] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="kithara-tags", daemon=True)
 
     def start(self) -> None:
@@ -143,7 +145,13 @@ class Inspector:
         """Have its `details` filled in, soon; the first time only."""
         if not opened.asked:
             opened.asked = True
-            self._questions.put(opened)
+            self._questions.put(functools.partial(_learn_details, opened))
+
+    def ask_duration(self, opened: Opened) -> None:
+        """Have its `duration` found out, soon, if only now it can be; the first time only."""
+        if not opened.walked and opened.walkable:
+            opened.walked = True
+            self._questions.put(opened.walk)
 
     def stop(self) -> None:
         """End the thread; blocks until it has ended, at once where the streams are closed."""
@@ -152,12 +160,16 @@ class Inspector:
             self._thread.join()
 
     def _run(self) -> None:
-        while (opened := self._questions.get()) is not None:
-            stream = None
-            # A stream that was closed in the middle may have been replaced by another.
-            while opened.details is None and stream is not opened.stream:
-                stream = opened.stream
-                # Its tags can be done without; what is wrong with the bytes the decoder will say.
-                with contextlib.suppress(KitharaError, OSError, ValueError):
-                    if stream is not None:
-                        opened.details = stream.inspect(timeout=_PATIENCE)
+        while (question := self._questions.get()) is not None:
+            question()
+
+
+def _learn_details(opened: Opened) -> None:
+    stream = None
+    # A stream that was closed in the middle may have been replaced by another.
+    while opened.details is None and stream is not opened.stream:
+        stream = opened.stream
+        # Its tags can be done without; what is wrong with the bytes the decoder will say.
+        with contextlib.suppress(KitharaError, OSError, ValueError):
+            if stream is not None:
+                opened.details = stream.inspect(timeout=_PATIENCE)

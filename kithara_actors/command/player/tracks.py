@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
+from kithara_actors.command.text import clean
 from kithara_actors.values import Cover
 
-__all__ = ["Playing", "Track"]
+__all__ = ["SOUND_SUFFIXES", "Playing", "Track"]
+
+SOUND_SUFFIXES = re.compile(
+    r"\.(3gp|aac|ac3|aiff?|alac|ape|au|caf|dsf|flac|m4[abv]|mk[av]|mov|mp[234c]|og[agv]|opus|tta|wave?|web[am]|wm[av]|wv)"
+)
+"""What names of files with sound end in, in lower case; to be matched in full."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,9 +21,9 @@ class Track:
     """One thing to play.
 
     `source` is what `system.open` takes: an http(s) URL or an absolute path. `shown` is for people: an address without
-    userinfo and query values, or a file's name. `title` is what the playlist calls it. `refused` says why it cannot be
-    played at all, where that is known before it is opened. `credentials`: whether the headers that the user gives may
-    go to its server; not so where a playlist of another server named it.
+    userinfo and query values, or a path as the user or the playlist wrote it. `title` is what the playlist calls it.
+    `refused` says why it cannot be played at all, where that is known before it is opened. `credentials`: whether the
+    headers that the user gives may go to its server; not so where a playlist of another server named it.
     """
 
     source: str
@@ -24,6 +31,11 @@ class Track:
     title: str | None = None
     refused: str | None = None
     credentials: bool = True
+
+    @property
+    def name(self) -> str:
+        """What to call it where it has no title: the name of the file, or the whole address."""
+        return clean(self.source.rpartition("/")[2]) or self.shown if self.source.startswith("/") else self.shown
 
 
 @dataclass(frozen=True, slots=True)
