@@ -89,11 +89,12 @@ class SourceFile:
         """Bytes that may still be read before it looks like the end; None for all."""
         self._stream = stream
         self._wanted = wanted
+        self._looking = False
 
     @property
     def waits(self) -> bool:
         """A call waits for what has yet to arrive."""
-        return self.reading and not self._stream.closed and not self._stream.buffered
+        return self.reading and not self._stream.closed and (self._looking or not self._stream.buffered)
 
     @property
     def complete(self) -> bool:
@@ -118,7 +119,12 @@ class SourceFile:
 
     def look(self, offset: int, size: int) -> bytes:
         """Some bytes, wherever reading is."""
-        return self._calling(lambda: self._stream.read_at(offset, size), b"")
+        # What lies at the position says nothing of these.
+        self._looking = True
+        try:
+            return self._calling(lambda: self._stream.read_at(offset, size), b"")
+        finally:
+            self._looking = False
 
     def tell(self) -> int:
         return self._calling(self._stream.tell, -1)
