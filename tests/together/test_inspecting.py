@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from stream_kit import HANG, asked, waiting
+from stream_kit import HANG, asked, blocking, waiting
 from wave_kit import wave_bytes
 
 from actors.clock import monotonic
@@ -157,10 +157,13 @@ def test_the_limit_is_no_error_of_the_stream(system: ActorSystem, origin: Origin
 
 def test_closing_the_stream_ends_the_wait(system: ActorSystem, origin: Origin) -> None:
     url = origin.add("/a.wav", Resource(data=WAVE, content_type="audio/wav", always=Fault(stall_after=100)))
-    with system.open(url) as stream, waiting(stream, stream.inspect) as call:
+    with system.open(url) as stream:
         stream.read(100)
-        stream.close()
-        assert isinstance(call.error(), Cancelled)
+        waits = blocking(stream)
+        with waiting(stream, stream.inspect) as call:
+            assert waits.wait(HANG)
+            stream.close()
+            assert isinstance(call.error(), Cancelled)
 
 
 def test_closing_the_stream_ends_the_wait_for_the_parser(system: ActorSystem, origin: Origin, tmp_path: Path) -> None:
@@ -169,10 +172,12 @@ def test_closing_the_stream_ends_the_wait_for_the_parser(system: ActorSystem, or
     with system.open(path) as stream:
         stream.inspect()
     os.kill(parser_pid(system), signal.SIGSTOP)
-    with system.open(path) as stream, waiting(stream, stream.inspect) as call:
-        stream.read(1)
-        stream.close()
-        assert isinstance(call.error(), Cancelled)
+    with system.open(path) as stream:
+        waits = blocking(stream)
+        with waiting(stream, stream.inspect) as call:
+            assert waits.wait(HANG)
+            stream.close()
+            assert isinstance(call.error(), Cancelled)
 
 
 def test_stopping_the_system_ends_the_wait(origin: Origin, tmp_path: Path) -> None:
@@ -182,10 +187,12 @@ def test_stopping_the_system_ends_the_wait(origin: Origin, tmp_path: Path) -> No
         with system.open(path) as stream:
             stream.inspect()
         os.kill(parser_pid(system), signal.SIGSTOP)
-        with system.open(path) as stream, waiting(stream, stream.inspect) as call:
-            stream.read(1)
-            assert system.stop() == []
-            assert isinstance(call.error(), SystemStopped)
+        with system.open(path) as stream:
+            waits = blocking(stream)
+            with waiting(stream, stream.inspect) as call:
+                assert waits.wait(HANG)
+                assert system.stop() == []
+                assert isinstance(call.error(), SystemStopped)
 
 
 def test_a_killed_parser_is_replaced_and_the_question_is_asked_again(system: ActorSystem, tmp_path: Path) -> None:
@@ -195,10 +202,12 @@ def test_a_killed_parser_is_replaced_and_the_question_is_asked_again(system: Act
         stream.inspect()
     first = parser_pid(system)
     os.kill(first, signal.SIGSTOP)
-    with system.open(path) as stream, waiting(stream, stream.inspect) as call:
-        stream.read(1)
-        os.kill(first, signal.SIGKILL)
-        assert call.result().info == INFO
+    with system.open(path) as stream:
+        waits = blocking(stream)
+        with waiting(stream, stream.inspect) as call:
+            assert waits.wait(HANG)
+            os.kill(first, signal.SIGKILL)
+            assert call.result().info == INFO
     assert parser_pid(system) != first
 
 
