@@ -30,6 +30,7 @@ MARK = "ACTORS_LEAKS_MARK"
 _PROC = Path("/proc")
 _SHARED_MEMORY = Path("/dev") / "shm"
 _POLL_SECONDS = 0.01
+_EXEC_LOOKS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +142,7 @@ class _State:
     name: str
     letter: str
     parent: int
+    kernel: bool
 
 
 def _state(pid: int) -> _State | None:
@@ -148,8 +150,9 @@ def _state(pid: int) -> _State | None:
     head, _, tail = _read(_PROC / f"{pid}/stat").decode(errors="replace").rpartition(")")
     if not head:
         return None
-    letter, parent, *_ = tail.split()
-    return _State(head.partition("(")[2], letter, int(parent))
+    # proc_pid_stat(5): flags are the ninth field; PF_KTHREAD marks a thread of the kernel.
+    letter, parent, _, _, _, _, flags, *_ = tail.split()
+    return _State(head.partition("(")[2], letter, int(parent), bool(int(flags) & 0x00200000))
 
 
 def _is_ours(pid: int) -> bool:
@@ -158,7 +161,7 @@ def _is_ours(pid: int) -> bool:
     if pid == own:
         return False
     token = os.environ.get(MARK, "").rpartition(":")[2]
-    if token and token.encode() in _read(_PROC / f"{pid}/environ"):
+    if token and token.encode() in _environment(pid):
         return True
     ancestor = pid
     while ancestor > 1:
@@ -169,6 +172,18 @@ def _is_ours(pid: int) -> bool:
         if ancestor == own:
             return True
     return False
+
+
+def _environment(pid: int) -> bytes:
+    """What the process was started with. In the middle of its exec it shows none, so that is looked at again."""
+    pause = threading.Event()
+    for _ in range(_EXEC_LOOKS):
+        found = _read(_PROC / f"{pid}/environ")
+        state = _state(pid)
+        if found or state is None or state.letter in "ZX" or state.kernel:
+            return found
+        pause.wait(0.001)
+    return b""
 
 
 def _descriptors() -> dict[int, tuple[int, int]]:

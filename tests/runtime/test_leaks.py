@@ -230,3 +230,27 @@ def test_nested_mark_keeps_the_outer_one(monkeypatch: pytest.MonkeyPatch) -> Non
     outer = os.environ[leaks.MARK]
     leaks.mark()
     assert os.environ[leaks.MARK].startswith(f"{outer}:")
+
+
+def test_a_process_that_shows_no_environment_for_a_moment_is_not_missed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in the middle of its exec, when its parent has ended already."""
+    read = leaks._read
+    looks = 0
+
+    def blank_at_first(path: Path) -> bytes:
+        nonlocal looks
+        if path.name != "environ":
+            return read(path)
+        looks += 1
+        return b"" if looks < 4 else read(path)
+
+    before = leaks.snapshot()
+    with subprocess.Popen(["sh", "-c", "sleep 1000 & echo $!"], stdout=subprocess.PIPE, text=True) as shell:
+        assert shell.stdout is not None
+        pid = int(shell.stdout.readline())
+        shell.wait()
+        monkeypatch.setattr(leaks, "_read", blank_at_first)
+        left = leaks.compare(before, 0.0, ignore=lambda line: line.startswith("descriptor "))
+        monkeypatch.undo()
+        os.kill(pid, signal.SIGKILL)
+    assert [line for line in left if line.startswith(f"process {pid}")]
