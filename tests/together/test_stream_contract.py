@@ -496,6 +496,24 @@ def test_media_info_is_there_after_the_first_byte(
         assert stream.media_info == info
 
 
+def test_media_info_waits_for_bytes_that_may_contradict_the_content_type(
+    origin: Origin, system: ActorSystem, path: str
+) -> None:
+    data = b"fLaC" + bytes(500)
+    gate = threading.Event()
+    faults = [Fault(stall_after=2), Fault(hold=gate)]
+    url = origin.add(path, Resource(data=data, content_type="audio/mpeg", script=faults))
+    with system.open(url) as stream:
+        assert stream.read1(1) == data[:1]
+        assert stream.media_info is None
+    gate.set()
+    with system.open(url) as stream:
+        assert stream.read(8) == data[:8]
+        info = stream.media_info
+        assert info is not None
+        assert info.codec is AudioCodec.FLAC
+
+
 def test_play_and_pause_move_the_peer(origin: Origin, system: ActorSystem, path: str) -> None:
     url = origin.add(path, Resource(MIB, script=[Fault(stall_after=100)]))
     with watching(system) as watch, system.open(url) as stream, system.open(url) as other:
