@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         SystemStopped,
         UnsupportedPlatform,
     )
+    from kithara_actors.policies import public_only
     from kithara_actors.stream.reader import Stream
     from kithara_actors.stream.subscription import Subscription
     from kithara_actors.system import ActorSystem
@@ -85,6 +86,7 @@ __all__ = [
     "UnsupportedPlatform",
     "as_miniaudio",
     "complete_path",
+    "public_only",
 ]
 
 # Resolved at first use: a worker process imports this package and must not load Pykka with it.
@@ -104,6 +106,7 @@ _HOME = {
     "Subscription": "stream.subscription",
     "as_miniaudio": "adapters",
     "complete_path": "adapters",
+    "public_only": "policies",
 }
 
 

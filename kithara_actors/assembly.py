@@ -15,7 +15,9 @@ from actors.actor.system import Runtime
 from actors.clock import monotonic
 from actors.messages.codec import Codec
 from kithara_actors.actor.asset_store import AssetStore
+from kithara_actors.actor.callables import Callables
 from kithara_actors.actor.downloader import Downloader
+from kithara_actors.actor.enquiries import Enquiries
 from kithara_actors.actor.event_bus import EventBus
 from kithara_actors.actor.publisher import Publisher
 from kithara_actors.actor.registry import Registry
@@ -29,6 +31,7 @@ from kithara_actors.logic.slots import SlotMap
 from kithara_actors.messages.commands import COMMANDS, Done, EndRequests, WorkerGone, WorkerUp
 from kithara_actors.messages.events import ActorCrashed, DeadLetter, SystemStopping
 from kithara_actors.parsing import Parsing
+from kithara_actors.policies import host_policy
 from kithara_actors.stream.subscription import Subscribers
 
 __all__ = ["Assembly"]
@@ -59,6 +62,7 @@ class Assembly:
         self._parsing = Parsing(config)
         self._contents = ContentTable()
         self._subscribers = Subscribers()
+        self.callables = Callables()
         self.directory: Directory | None = None
 
     def start(self) -> Directory:
@@ -88,17 +92,19 @@ class Assembly:
             lambda: Registry(SlotMap(config.max_concurrent, config.max_per_host), find, publisher),
             ready_within=_READY_WITHIN,
         )
+        asked = host_policy(config.url_policy)
         policy = RetryPolicy(config.max_retries, config.retry_base, config.retry_cap, config.retry_after_limit)
         self._downloader = runtime.spawn(
             "downloader",
             lambda: Downloader(
-                FetchBook(policy),
+                FetchBook(policy, asks=asked is not None),
                 self._pool,
                 self._contents,
                 find,
                 runtime.timers,
                 publisher,
                 config.max_retries,
+                enquiries=Enquiries(self.callables, asked, find, runtime.timers),
             ),
             ready_within=_READY_WITHIN,
         )
@@ -159,7 +165,8 @@ class Assembly:
                 self._publisher.publish(SystemStopping())
                 self._end_requests(monotonic() + 0.3 * timeout)
                 directory.end_streams(failure)
-            left = self._pool.stop(max(0.1, 0.5 * (deadline - monotonic())))
+            left = self.callables.stop(max(0.1, 0.5 * (deadline - monotonic())))
+            left += self._pool.stop(max(0.1, 0.5 * (deadline - monotonic())))
             left += self._parsing.stop(max(0.1, 0.5 * (deadline - monotonic())))
             left += self._runtime.stop(max(0.1, deadline - monotonic()))
             self._subscribers.end_all()
@@ -172,6 +179,7 @@ class Assembly:
             # A second Ctrl-C, or an error of ours: no process may stay, and no reader wait for one.
             if directory is not None:
                 directory.end_streams(failure)
+            self.callables.stop(0.0)
             self._pool.stop(0.0)
             self._parsing.stop(0.0)
             raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import os
 import sys
@@ -51,6 +52,12 @@ class Config:
     cert: str | tuple[str, str] | None = None
     proxies: Mapping[str, str] | None = None
     url_policy: Callable[[str], object] | None = None
+    """Asked about each URL before it is requested, the first of every attempt and each redirect.
+
+    It refuses by raising, or by returning something false other than None; the read then raises PolicyError. It runs
+    on a thread of the system's and has 5 seconds. Local paths it is not asked about. It judges names, not addresses:
+    `public_only`, which is ready-made, binds the connection to the addresses that were allowed.
+    """
     key: Callable[[str], str] | None = None
     event_capacity: int = 1024
     execute_limit: int = 8 * MIB
@@ -95,6 +102,8 @@ class Config:
             value = getattr(self, name)
             if value is not None and not callable(value):
                 raise TypeError(f"{name} must be callable or None, not {type(value).__name__}")
+        if inspect.iscoroutinefunction(self.url_policy):
+            raise TypeError("url_policy must be an ordinary function, not an asynchronous one: nothing awaits it")
         for name in ("cache_dir", "record"):
             self._path(name)
         self._tls()

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import os
-from collections.abc import Mapping
+import secrets
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from kithara_actors.actor.callables import REQUEST_LIMIT, Callables, request_size
 from kithara_actors.config import Config
 from kithara_actors.logic.naming import (
     asset_key,
@@ -22,12 +25,14 @@ __all__ = ["Named", "ahead_of", "local_path", "named"]
 
 _DEMAND_LOOK_AHEAD = 8 * 1024 * 1024
 _BYTES_PER_SECOND = 40_000  # 320 kbit/s, where a look-ahead is given in seconds
-_REQUEST_LIMIT = 48 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """A remote source under the name that its cache file would have; equal identities share one download."""
+    """A remote source under the name that its cache file would have; equal identities share one download.
+
+    Who holds `spec` holds the callables in it.
+    """
 
     spec: SourceSpec
     identity: str
@@ -38,9 +43,11 @@ def named(
     config: Config,
     secret: bytes,
     source: str,
-    headers: Mapping[str, str] | None,
+    headers: Mapping[str, str] | Callable[[str], Mapping[str, str]] | None,
     discriminator: str | None = None,
     *,
+    callables: Callables,
+    resolve: Callable[[str], str] | None = None,
     shared: bool = False,
     hint: str | None = None,
     target: Path | None = None,
@@ -48,23 +55,32 @@ def named(
     """What `source` is to be fetched as. ValueError, TypeError or InvalidKey for what can be known without asking."""
     url, authorization = split_userinfo(source)
     digested = digested_url(source, config.key)
-    sent = check_headers(headers or {})
+    given = None if isinstance(headers, Mapping) or not callable(headers) else headers
+    sent = {} if callable(given) or headers is None else check_headers(headers)  # type: ignore[arg-type]
+    _check_callable("headers", given)
+    _check_callable("resolve", resolve)
     if authorization is not None and not any(name.lower() == "authorization" for name in sent):
         sent["Authorization"] = authorization
-    if len(url) + sum(len(name) + len(value) + 4 for name, value in sent.items()) > _REQUEST_LIMIT:
-        raise ValueError(f"URL and headers must stay under {_REQUEST_LIMIT} characters together")
+    if request_size(url, sent) > REQUEST_LIMIT:
+        raise ValueError(f"URL and headers must stay under {REQUEST_LIMIT} bytes together")
     suffix = extension(url, hint)
+    # Nobody knows what the callable will say, nor for whom: no other stream may take these bytes for its own.
+    alone = given is not None and discriminator is None and not shared
+    if alone:
+        discriminator = secrets.token_hex(16)
     key = asset_key(digested, sent, secret, discriminator, shared, authorization)
+    in_memory = target is None and (alone or config.cache_path is None)
     spec = SourceSpec(
         asset=0,
         name="",
         url=url,
         origin=origin_of(url),
         headers=tuple(sent.items()),
-        key=key,
+        key="" if alone else key,
         extension=suffix,
         target=None if target is None else str(target),
-        limit=config.memory_limit if target is None and config.cache_path is None else None,
+        limit=config.memory_limit if in_memory else None,
+        calls=None if given is None and resolve is None else callables.keep(given, resolve),
     )
     identity = key if target is None else f"{key}>{target}"
     return Named(spec, identity, f"{key}.{suffix}")
@@ -107,3 +123,10 @@ def local_path(source: str | os.PathLike[str]) -> Path | None:
     if "://" not in source:
         raise ValueError(f"{source!r:.200} is neither an http(s) URL nor an absolute path")
     return None
+
+
+def _check_callable(name: str, given: object) -> None:
+    if given is not None and not callable(given):
+        raise TypeError(f"{name} must be callable or None, not {type(given).__name__}")
+    if inspect.iscoroutinefunction(given):
+        raise TypeError(f"{name} must be an ordinary function, not an asynchronous one: nothing awaits it")

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from kithara_actors.config import Config
-from kithara_actors.errors import SystemStopped, UnsupportedPlatform
+from kithara_actors.errors import PolicyError, SystemStopped, UnsupportedPlatform
 from kithara_actors.values import Priority
 
 if TYPE_CHECKING:
@@ -36,7 +36,6 @@ UNSUPPORTED = (
     "preempt_after",
     "record",
     "soft_timeout",
-    "url_policy",
 )
 """Fields of `Config` whose part is not built yet."""
 
@@ -90,7 +89,7 @@ class ActorSystem:
         self,
         source: str | os.PathLike[str],
         *,
-        headers: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | Callable[[str], Mapping[str, str]] | None = None,
         discriminator: str | None = None,
         shared: bool = False,
         extension: str | None = None,
@@ -107,24 +106,46 @@ class ActorSystem:
         `shared`. `look_ahead`, in bytes or as "30s", fetches only so far ahead of the reader instead of the whole
         file; `wait_for_length` makes a body without length seekable by waiting for its end. ValueError,
         FileNotFoundError, IsADirectoryError for what can be known at once; what the network says comes at the first
-        read. Raises SystemStopped after `stop`.
+        read. Raises SystemStopped after `stop`, PolicyError for a path under `public_only`.
+
+        `headers` may be a callable, for credentials that change: it is called with the URL that will be requested
+        before the first request, and again when that is answered 401 or 403. Nobody knows for whom its answer is
+        good, so without `discriminator` (who it is that asks) or `shared` (all get the same bytes) the asset is
+        for this stream alone, in memory, and gone with it. `resolve` is for signed URLs: called with `source` (without
+        userinfo) it returns the URL to request instead, before the first request and again on 401, 403, 404 or 410.
+        The asset is still that of `source`; on another origin `headers` of a mapping are dropped as at a redirect.
+        Either is asked again once, until more bytes have come; it runs on a thread of the system's, where 5 seconds
+        are its limit, and what it raises becomes PolicyError. Of streams that share an asset, the callables of the
+        first serve them all.
         """
-        for name, value in (("digest", digest), ("resolve", resolve)):
-            if value is not None:
-                raise ValueError(f"{name} is not supported by this version")
+        if digest is not None:
+            raise ValueError("digest is not supported by this version")
         from kithara_actors.directory import OpenOptions
         from kithara_actors.opening import ahead_of, local_path, named
+        from kithara_actors.policies import public_only
 
         directory = self._directory
         path = local_path(source)
         if path is not None:
+            if self.config.url_policy is public_only:
+                raise PolicyError(f"public_only refuses {str(path)!r:.200}: it is a local path")
             return directory.open_file(
                 path,
                 OpenOptions(
                     str(path), None, None, wait_for_length, Priority.LOW, subscribe, self.config.event_capacity
                 ),
             )
-        remote = named(self.config, self._secret, str(source), headers, discriminator, shared=shared, hint=extension)
+        remote = named(
+            self.config,
+            self._secret,
+            str(source),
+            headers,
+            discriminator,
+            callables=self._assembly.callables,
+            resolve=resolve,
+            shared=shared,
+            hint=extension,
+        )
         options = OpenOptions(
             remote.name,
             ahead_of(self.config, look_ahead),
@@ -136,7 +157,14 @@ class ActorSystem:
         )
         return directory.open(remote.spec, remote.identity, options)
 
-    def save(self, source: str, path: str | os.PathLike[str], *, headers: Mapping[str, str] | None = None) -> Stream:
+    def save(
+        self,
+        source: str,
+        path: str | os.PathLike[str],
+        *,
+        headers: Mapping[str, str] | Callable[[str], Mapping[str, str]] | None = None,
+        resolve: Callable[[str], str] | None = None,
+    ) -> Stream:
         """Like `open`, with the bytes going to `path`: to `path` + `.part` first, renamed when complete.
 
         The stream has to stay open until then (`wait_complete`); closed before, nothing is left at either name.
@@ -145,7 +173,15 @@ class ActorSystem:
         from kithara_actors.opening import named
 
         target = Path(os.path.abspath(path))  # noqa: PTH100 - keeps symbolic links
-        remote = named(self.config, self._secret, source, headers, target=target)
+        remote = named(
+            self.config,
+            self._secret,
+            source,
+            headers,
+            callables=self._assembly.callables,
+            resolve=resolve,
+            target=target,
+        )
         options = OpenOptions(
             remote.name, None, self.config.read_timeout, False, Priority.HIGH, False, self.config.event_capacity
         )

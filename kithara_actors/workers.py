@@ -6,6 +6,7 @@ from actors.actor.pool import PoolSettings, WorkerPool
 from actors.messages.codec import Codec
 from kithara_actors.config import Config
 from kithara_actors.messages.worker import WorkerSettings
+from kithara_actors.policies import host_policy, public_only
 
 __all__ = ["worker_pool"]
 
@@ -23,6 +24,8 @@ def worker_pool(config: Config) -> WorkerPool:
         proxies=None if config.proxies is None else tuple(config.proxies.items()),
         max_connections=config.max_per_host,
         allow_downgrade=config.allow_downgrade,
+        public_only=config.url_policy is public_only,
+        asks=host_policy(config.url_policy) is not None,
     )
     return WorkerPool(
         PoolSettings(

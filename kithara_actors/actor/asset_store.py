@@ -143,7 +143,7 @@ class AssetStore(Behaviour):
             final = Path(order.target)
             part = final.with_name(final.name + ".part")
             return _Active(order.source, order.key, _claim(part, 0o666), part, final, own_target=True)
-        if self._root is None:
+        if self._root is None or not order.key:
             return _Active(order.source, order.key, memory_file("kithara-asset"), None, None, own_target=False)
         folder = self._root / order.key[:2]
         folder.mkdir(mode=0o700, exist_ok=True)
@@ -185,6 +185,9 @@ class AssetStore(Behaviour):
 
     def _keep(self, active: _Active, order: CommitAsset) -> None:
         fd = active.fd
+        if not active.key:
+            os.close(fd)  # of its streams alone, who hold descriptors of their own
+            return
         if active.final is not None:
             os.close(fd)
             fd = -1

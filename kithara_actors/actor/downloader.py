@@ -1,4 +1,7 @@
-"""The life of each admitted request: attempts, back-off, which worker. Knows workers only through `FetchPool`."""
+"""The life of each admitted request: attempts, back-off, which worker. Knows workers only through `FetchPool`.
+
+What the application's callables have to say about a request is asked here, before its attempts and at redirects.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from actors.actor.timers import Timers
 from actors.clock import Clock, monotonic
 from actors.messages.codec import Codec
 from actors.messages.command import Command
+from kithara_actors.actor.enquiries import Enquiries, Verdict
 from kithara_actors.actor.publisher import Publisher
 from kithara_actors.assets.content import ContentTable
 from kithara_actors.errors import Failure
@@ -20,6 +24,8 @@ from kithara_actors.logic.routing import least_loaded
 from kithara_actors.messages.commands import (
     Admitted,
     BackoffOver,
+    CallAnswered,
+    CallLate,
     CancelAdmitted,
     Done,
     EndRequests,
@@ -47,6 +53,7 @@ from kithara_actors.messages.events import (
 )
 from kithara_actors.messages.worker import (
     WORKER_COMMANDS,
+    AskRedirect,
     AttemptBegun,
     AttemptEnded,
     AttemptHeaders,
@@ -79,6 +86,8 @@ class Downloader(Behaviour):
         max_retries: int,
         clock: Clock = monotonic,
         draw: Callable[[], float] | None = None,
+        *,
+        enquiries: Enquiries,
     ) -> None:
         self._book = book
         self._pool = pool
@@ -96,6 +105,7 @@ class Downloader(Behaviour):
         self._running: dict[RequestId, tuple[int, fetch.Run]] = {}
         self._unassigned: list[fetch.Run] = []
         self._started_at: dict[RequestId, float] = {}
+        self._enquiries = enquiries
 
     def handle(self, command: Command) -> Command | None:
         match command:
@@ -110,6 +120,14 @@ class Downloader(Behaviour):
                 self._answered(command)
             case AttemptEnded():
                 self._ended(command)
+            case AskRedirect(request, attempt):
+                current = self._running.get(request)
+                if current is not None and current[1].attempt == attempt:
+                    self._enquiries.judge(command, current[0])
+            case CallAnswered():
+                self._told(self._enquiries.heard(command))
+            case CallLate(call):
+                self._told(self._enquiries.late(call))
             case BackoffOver(request, attempt):
                 self._do(fetch.DelayOver(request, attempt))
             case CancelAdmitted(request, reason):
@@ -167,6 +185,7 @@ class Downloader(Behaviour):
                 report.broke,
                 report.cancelled,
                 report.failure,
+                self._enquiries.renewable(current[1].spec, report.failure),
             )
         )
 
@@ -192,6 +211,8 @@ class Downloader(Behaviour):
             match action:
                 case fetch.Begin():
                     pass
+                case fetch.Ask():
+                    self._told(self._enquiries.ask(action))
                 case fetch.Run():
                     self._run(action)
                 case fetch.StopAttempt():
@@ -209,7 +230,7 @@ class Downloader(Behaviour):
             # None is ready: they are being replaced, and `WorkerUp` takes these up.
             self._unassigned.append(run)
             return
-        frame = self._codec.encode(RunAttempt(run.attempt, run.start, run.spec))
+        frame = self._codec.encode(RunAttempt(run.attempt, run.start, self._enquiries.directed(run.spec)))
         with self._contents.hold(run.spec.content) as content:
             if content is None:
                 # Its source has let go of it, and its cancel is on the way.
@@ -231,6 +252,12 @@ class Downloader(Behaviour):
             del self._load[worker]
             self._run(run)
 
+    def _told(self, outcome: fetch.Told | fetch.Cancel | Verdict | None) -> None:
+        if isinstance(outcome, Verdict):
+            self._pool.send(outcome.worker, self._codec.encode(outcome.answer))
+        elif outcome is not None:
+            self._do(outcome)
+
     def _stop_attempt(self, action: fetch.StopAttempt) -> None:
         current = self._running.get(action.request)
         if current is not None:
@@ -246,7 +273,7 @@ class Downloader(Behaviour):
             RequestRetrying(action.spec.request, action.retry, self._max_retries, action.delay, action.cause),
             Scope(action.spec.asset),
         )
-        if action.cause == fetch.WORKER_LOST:
+        if action.cause in (fetch.WORKER_LOST, fetch.RENEWED):
             return
         self._tell("registry", Parked(action.spec.request))
         me = self._find("downloader")
@@ -260,6 +287,7 @@ class Downloader(Behaviour):
         landed = end.end - spec.start
         started = self._started_at.pop(request, self._clock())
         self._unassigned = [run for run in self._unassigned if run.spec.request != request]
+        self._enquiries.forget(request)
         answer: Command
         if end.reason is not None:
             self._publisher.publish(RequestCancelled(request, landed, end.reason), scope)

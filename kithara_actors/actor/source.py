@@ -346,6 +346,7 @@ class Source(Behaviour):
                     total=self._content.length if self._answered else None,
                     validator=self._validator,
                     limit=spec.limit,
+                    calls=0 if spec.calls is None else spec.calls.id,
                 )
             ),
         )

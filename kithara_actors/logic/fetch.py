@@ -1,7 +1,7 @@
 """The life of admitted requests: attempts, resumes, back-off, the two ends. Sans-IO.
 
-One request may take several HTTP attempts, on several workers; it keeps its id and has exactly one end. The table
-says which event is expected in which state; reports of an attempt that is no longer current change nothing.
+One request may take several HTTP attempts, on several workers; it keeps its id and has exactly one end. Reports of an
+attempt that is no longer current change nothing.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from kithara_actors.values import CancelReason, RequestId, Validator
 __all__ = [
     "Action",
     "Answered",
+    "Ask",
     "AskSlot",
     "BackOff",
     "Begin",
@@ -32,9 +33,11 @@ __all__ = [
     "Start",
     "State",
     "StopAttempt",
+    "Told",
 ]
 
 WORKER_LOST = "WORKER_LOST"
+RENEWED = "RENEWED"
 _LOSSES = 3
 _UNTOUCHED_LOSSES = 10
 
@@ -42,6 +45,7 @@ _UNTOUCHED_LOSSES = 10
 class State(StrEnum):
     """Where an admitted request is between its attempts."""
 
+    ASKING = "asking"
     RUNNING = "running"
     CANCELLING = "cancelling"
     BACKING_OFF = "backing_off"
@@ -79,7 +83,8 @@ class Answered:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """An attempt is over; bytes up to `end` have landed. `failure` None and not `cancelled`: it did all it could."""
+    """An attempt is over; bytes up to `end` have landed. `failure` None and not `cancelled`: it did all it could.
+    `renewable`: the failure is one that the application's callables may mend."""
 
     request: RequestId
     attempt: int
@@ -89,6 +94,7 @@ class Ended:
     broke: bool = False
     cancelled: bool = False
     failure: Failure | None = None
+    renewable: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +115,15 @@ class DelayOver:
 
 
 @dataclass(frozen=True, slots=True)
+class Told:
+    """The answer to `Ask`: the attempt may run, or with `failure` the request ends."""
+
+    request: RequestId
+    attempt: int
+    failure: Failure | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Cancel:
     """End the request."""
 
@@ -116,7 +131,7 @@ class Cancel:
     reason: CancelReason
 
 
-Event = Start | Begun | Answered | Ended | Lost | DelayOver | Cancel
+Event = Start | Begun | Answered | Ended | Lost | DelayOver | Told | Cancel
 
 
 # --- Actions --------------------------------------------------------------------------------------------------
@@ -127,6 +142,15 @@ class Begin:
     """The request starts for the first time."""
 
     spec: FetchSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """Have the application's callables say how `attempt` is to be made; anew if `renew`. Answered by `Told`."""
+
+    spec: FetchSpec
+    attempt: int
+    renew: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +172,7 @@ class StopAttempt:
 
 @dataclass(frozen=True, slots=True)
 class BackOff:
-    """Give the slot back, ask for one again after `delay` seconds (0 after a lost worker: keep the slot)."""
+    """Give the slot back and ask for one after `delay` seconds (0 after a lost worker and for a renewal: keep)."""
 
     spec: FetchSpec
     attempt: int
@@ -177,7 +201,7 @@ class End:
     attempts: int = 0
 
 
-Action = Begin | Run | StopAttempt | BackOff | AskSlot | End
+Action = Begin | Ask | Run | StopAttempt | BackOff | AskSlot | End
 
 
 @dataclass(slots=True)
@@ -192,19 +216,22 @@ class _Life:
     losses: int = 0
     untouched: int = 0
     begun: bool = False
+    renewed: bool = False
     reason: CancelReason | None = None
 
 
 class FetchBook:
     """All admitted requests of a system. `handle` is the only door."""
 
-    def __init__(self, policy: RetryPolicy) -> None:
+    def __init__(self, policy: RetryPolicy, *, asks: bool = False) -> None:
+        """`asks`: every attempt is asked about first, not only those of sources with callables."""
         self._policy = policy
+        self._asks = asks
         self._lives: dict[RequestId, _Life] = {}
         self._attempts = 0
 
     def handle(self, event: Event, draw: float) -> list[Action]:
-        """What follows from `event`; `draw` in [0, 1] feeds the jitter. An event of an older attempt does nothing."""
+        """What follows from `event`; `draw` in [0, 1] feeds the jitter. Of an older attempt: nothing."""
         match event:
             case Start(spec, again):
                 return self._start(spec, again=again)
@@ -230,6 +257,8 @@ class FetchBook:
                     return []
                 life.state = State.QUEUED_AGAIN
                 return [AskSlot(request)]
+            case Told(request, attempt, failure):
+                return self._told(request, attempt, failure)
             case Cancel(request, reason):
                 return self._cancel(request, reason)
 
@@ -256,18 +285,31 @@ class FetchBook:
             life = _Life(spec, State.RUNNING, 0, spec.start, spec.start)
             self._lives[spec.request] = life
             return [Begin(spec), self._next_attempt(life)]
-        if life.state is not State.QUEUED_AGAIN:
-            raise RuntimeError(f"request {spec.request}: admitted again in state {life.state}")
-        life.state = State.RUNNING
-        return [self._next_attempt(life)]
+        if life.state is State.QUEUED_AGAIN:
+            return [self._next_attempt(life)]
+        raise RuntimeError(f"request {spec.request}: admitted again in state {life.state}")
 
-    def _next_attempt(self, life: _Life) -> Run:
+    def _next_attempt(self, life: _Life, *, renew: bool = False) -> Ask | Run:
         self._attempts += 1
         life.attempt = self._attempts
         life.begun = False
+        if self._asks or life.spec.calls:
+            life.state = State.ASKING
+            return Ask(life.spec, life.attempt, renew)
+        life.state = State.RUNNING
         return Run(life.spec, life.attempt, life.landed)
 
+    def _told(self, request: RequestId, attempt: int, failure: Failure | None) -> list[Action]:
+        life = self._lives.get(request)
+        if life is None or life.state is not State.ASKING or life.attempt != attempt:
+            return []
+        if failure is not None:
+            return [self._end(life, failure=failure, gave_up=self._gave_up(life, failure))]
+        life.state = State.RUNNING
+        return [Run(life.spec, attempt, life.landed)]
+
     def _ended(self, life: _Life, event: Ended, draw: float) -> list[Action]:
+        life.renewed = life.renewed and event.end <= life.landed
         life.landed = max(life.landed, event.end)
         life.losses = life.untouched = 0
         if event.complete:
@@ -276,9 +318,13 @@ class FetchBook:
             return [self._end(life, total=life.spec.total)]
         if life.reason is not None:
             return [self._end(life, reason=life.reason)]
-        failure = event.failure
-        if failure is None:
-            failure = Failure("InternalError", "an attempt ended with neither a result nor an error")
+        failure = event.failure or Failure("InternalError", "an attempt ended with neither a result nor an error")
+        if event.renewable and not life.renewed:
+            # Once for each piece that landed: who refuses what was renewed just now means it.
+            life.renewed = True
+            life.retries += 1
+            renewal = BackOff(life.spec, life.attempt, max(life.tries, 1), 0.0, RENEWED)
+            return [renewal, self._next_attempt(life, renew=True)]
         if self._policy.renews(life.landed - life.mark):
             life.mark = life.landed
             life.tries = 0
@@ -312,16 +358,14 @@ class FetchBook:
             lost = life.losses + life.untouched
             failure = Failure("InternalError", f"{lost} workers in a row were lost while running this request")
             return [self._end(life, failure=failure)]
-        life.state = State.RUNNING
         life.retries += 1
-        again = BackOff(life.spec, life.attempt, max(life.losses, 1), 0.0, WORKER_LOST)
-        return [again, self._next_attempt(life)]
+        return [BackOff(life.spec, life.attempt, max(life.losses, 1), 0.0, WORKER_LOST), self._next_attempt(life)]
 
     def _cancel(self, request: RequestId, reason: CancelReason) -> list[Action]:
         life = self._lives.get(request)
         if life is None:
             return []
-        if life.state in (State.BACKING_OFF, State.QUEUED_AGAIN):
+        if life.state in (State.ASKING, State.BACKING_OFF, State.QUEUED_AGAIN):
             return [self._end(life, reason=reason)]
         if life.state is State.CANCELLING:
             return []
@@ -351,6 +395,6 @@ def _all_landed(life: _Life) -> bool:
 def _pinned(spec: FetchSpec, total: int | None, validator: Validator) -> FetchSpec:
     """The spec with what an answer said; what an earlier one said stays, for an answer to a range may leave it out."""
     known = spec.validator
-    if known is not None and (known.etag is not None or known.last_modified is not None):
+    if known is not None and (known.etag or known.last_modified) is not None:
         validator = known
     return replace(spec, total=spec.total if total is None else total, validator=validator)

@@ -46,6 +46,8 @@ _PREFIX = re.compile(r"(?:[A-Za-z][A-Za-z0-9+.-]*:)?//")
 _UNSAFE = re.compile(r"[\x00-\x20\x7f-\x9f\ud800-\udfff]|\s")
 _BAD_HOST = re.compile(r'["%<>\\^`{|}\[\]]')
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_HOST_LIMIT = 255
+"""RFC 1035 section 2.3.4; also keeps what is said of an origin small enough for any message."""
 _EXTENSION = re.compile(r"[0-9A-Za-z]{1,16}")
 
 # The store itself writes files with these endings beside the assets.
@@ -116,6 +118,8 @@ def _host_and_port(hostport: str) -> tuple[str, int | None]:
         raise ValueError("the URL has a bad port: give a number from 1 to 65535, or put an IPv6 address in brackets")
     if not host.startswith("[") and _BAD_HOST.search(host):
         raise ValueError("the URL has a character in its host that no host name has: correct the host")
+    if len(host) > _HOST_LIMIT:
+        raise ValueError(f"the URL has a host of {len(host)} characters: no name has more than 253")
     return host.lower(), port
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from actors.messages.command import Command
+from kithara_actors.errors import Failure
 from kithara_actors.messages.records import FetchSpec
 from kithara_actors.messages.to_source import (
     SOURCE_COMMANDS,
@@ -38,6 +39,8 @@ __all__ = [
     "AssetRefused",
     "Attach",
     "BackoffOver",
+    "CallAnswered",
+    "CallLate",
     "CancelAdmitted",
     "CancelFetch",
     "CommitAsset",
@@ -195,12 +198,37 @@ class WorkerGone(Command):
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class CallAnswered(Command):
+    """Downloader → Downloader, from a thread that asked: what the application's callables said to question `call`.
+
+    `url` is what is to be requested, with `headers`, unless there is a `failure`.
+    """
+
+    TAG = 85
+    call: int
+    url: str
+    headers: tuple[tuple[str, str], ...]
+    failure: Failure | None
+
+
+@dataclass(frozen=True, slots=True)
+class CallLate(Command):
+    """Timers → Downloader: the time for question `call` is over."""
+
+    TAG = 86
+    call: int
+
+
 # --- AssetStore -----------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class AcquireAsset(Command):
-    """Source → AssetStore: give `content` its descriptor. `target` is a path to commit to instead of the cache's."""
+    """Source → AssetStore: give `content` its descriptor. `target` is a path to commit to instead of the cache's.
+
+    With an empty `key` it is in memory and goes with its content, unless there is a `target`.
+    """
 
     TAG = 96
     content: ContentId
@@ -274,6 +302,8 @@ COMMANDS: tuple[type[Command], ...] = (
     BackoffOver,
     WorkerUp,
     WorkerGone,
+    CallAnswered,
+    CallLate,
     AcquireAsset,
     CommitAsset,
     ReleaseAsset,

@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from kithara_actors.values import ContentId, FetchKind, RequestId, Validator
 
-__all__ = ["FetchSpec", "SourceSpec"]
+__all__ = ["FetchSpec", "SourceCalls", "SourceSpec"]
+
+
+@dataclass(frozen=True, slots=True, weakref_slot=True, eq=False)
+class SourceCalls:
+    """What an application gave to be asked about one source: arguments of `ActorSystem.open`, or None.
+
+    It stays in the host: a request carries `id` only, and what was given goes when the source does.
+    """
+
+    id: int
+    headers: Callable[[str], Mapping[str, str]] | None
+    resolve: Callable[[str], str] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +30,8 @@ class FetchSpec:
     `generation` of the content's progress block. `total` and `validator` are pinned by an earlier answer or None.
     `asset` is the scope of the request's events, `peer` the name of the Source that asked, `origin` the
     `scheme://host:port` that limits count by; `limit` is the offset that must not be written past, or None.
-    `ranged` is False only for a server known to have no ranges.
+    `ranged` is False only for a server known to have no ranges. `calls` is the id of the `SourceCalls` that say what
+    is really asked for, and as whom; 0 for none.
     """
 
     request: RequestId
@@ -36,11 +50,15 @@ class FetchSpec:
     total: int | None
     validator: Validator | None
     limit: int | None
+    calls: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class SourceSpec:
-    """What a source fetches, and as whom. `limit` is the most bytes that may be stored, None for no limit."""
+    """What a source fetches, and as whom. `limit` is the most bytes that may be stored, None for no limit.
+
+    An empty `key`: nobody else may have the bytes, now or later.
+    """
 
     asset: int
     name: str
@@ -51,3 +69,4 @@ class SourceSpec:
     extension: str
     target: str | None
     limit: int | None
+    calls: SourceCalls | None = None

@@ -17,11 +17,13 @@ from kithara_actors.values import Answer, RequestId, Validator
 __all__ = [
     "HEAD_CODEC",
     "WORKER_COMMANDS",
+    "AskRedirect",
     "AttemptBegun",
     "AttemptEnded",
     "AttemptHeaders",
     "CancelAttempt",
     "Head",
+    "RedirectJudged",
     "RunAttempt",
     "WorkerSettings",
     "head_of_present",
@@ -30,7 +32,10 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class WorkerSettings(Command):
-    """Host → worker, inside `Hello`: how this worker speaks HTTP. Times in seconds."""
+    """Host → worker, inside `Hello`: how this worker speaks HTTP. Times in seconds.
+
+    `public_only` refuses addresses that are not public; `asks` has the host judge every redirect.
+    """
 
     TAG = 21
     connect_timeout: float
@@ -42,6 +47,8 @@ class WorkerSettings(Command):
     proxies: tuple[tuple[str, str], ...] | None
     max_connections: int
     allow_downgrade: bool
+    public_only: bool
+    asks: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +118,25 @@ class AttemptEnded(Command):
 
 
 @dataclass(frozen=True, slots=True)
+class AskRedirect(Command):
+    """Worker → host: the attempt was sent to `url`; may it go there? Answered by `RedirectJudged`."""
+
+    TAG = 23
+    request: RequestId
+    attempt: int
+    url: str
+
+
+@dataclass(frozen=True, slots=True)
+class RedirectJudged(Command):
+    """Host → worker: the answer to the attempt's `AskRedirect`; with a `failure` it ends there."""
+
+    TAG = 24
+    attempt: int
+    failure: Failure | None
+
+
+@dataclass(frozen=True, slots=True)
 class Head(Command):
     """Worker → readers, in the progress block: what the first answer said, besides the length.
 
@@ -130,4 +156,12 @@ def head_of_present(content_type: str | None) -> bytes:
     return HEAD_CODEC.encode(Head(Answer(0, False, content_type, Validator(), (), 0.0)))
 
 
-WORKER_COMMANDS: tuple[type[Command], ...] = (RunAttempt, CancelAttempt, AttemptBegun, AttemptHeaders, AttemptEnded)
+WORKER_COMMANDS: tuple[type[Command], ...] = (
+    RunAttempt,
+    CancelAttempt,
+    AttemptBegun,
+    AttemptHeaders,
+    AttemptEnded,
+    AskRedirect,
+    RedirectJudged,
+)

@@ -8,11 +8,11 @@ import os
 import select
 import socket
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from actors.clock import monotonic
-from kithara_actors.errors import Cancelled, ConnectError, KitharaError, ProtocolError
+from kithara_actors.errors import Cancelled, ConnectError, KitharaError, PolicyError, ProtocolError
 
 __all__ = ["Attempt", "Dialer"]
 
@@ -107,10 +107,14 @@ class Attempt:
 
 
 class Dialer:
-    """Opens TCP connections that an `Attempt` can interrupt. Safe from any thread."""
+    """Opens TCP connections that an `Attempt` can interrupt. Safe from any thread.
 
-    def __init__(self, connect_timeout: float) -> None:
+    `refusal` says of an address why nothing may connect to it, or None.
+    """
+
+    def __init__(self, connect_timeout: float, refusal: Callable[[str], str | None] | None = None) -> None:
         self._timeout = connect_timeout
+        self._refusal = refusal
         self._lock = threading.Lock()
         self.abandoned = 0
         """Lookups, cancelled or late, whose thread was left behind: getaddrinfo cannot be interrupted."""
@@ -120,10 +124,10 @@ class Dialer:
 
         Tries every address of `host` in turn; each gets an equal share of the time that is left, so that one
         silent address does not use up all of it. Raises ConnectError, ProtocolError (not a host name),
-        Cancelled.
+        PolicyError (an address that is refused: then none is tried), Cancelled.
         """
         deadline = monotonic() + self._timeout
-        addresses = self._resolve(attempt, host, port, deadline)
+        addresses = self._permitted(attempt, host, port, deadline)
         problem: OSError | None = None
         for index, (family, kind, protocol, _name, address) in enumerate(addresses):
             share = (deadline - monotonic()) / (len(addresses) - index)
@@ -141,6 +145,20 @@ class Dialer:
             raise ConnectError(f"no connection to {host}:{port} within {self._timeout:g} s")
         reason = "no address" if problem is None else problem.strerror
         raise ConnectError(f"cannot connect to {host}:{port}: {reason}")
+
+    def permit(self, attempt: Attempt, host: str, port: int) -> None:
+        """Look `host` up, only to raise what `dial` would raise without connecting."""
+        if self._refusal is not None:
+            self._permitted(attempt, host, port, monotonic() + self._timeout)
+
+    def _permitted(self, attempt: Attempt, host: str, port: int, deadline: float) -> list[_Address]:
+        addresses = self._resolve(attempt, host, port, deadline)
+        for *_, address in addresses:
+            why = None if self._refusal is None else self._refusal(str(address[0]))
+            if why is not None:
+                raise PolicyError(f"public_only refuses {host}:{port}: {address[0]} is {why}")
+        # What was looked at is what is connected to: a second lookup could say something else.
+        return addresses
 
     def _resolve(self, attempt: Attempt, host: str, port: int, deadline: float) -> list[_Address]:
         kind = socket.SOCK_STREAM

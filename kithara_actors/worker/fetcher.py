@@ -76,9 +76,11 @@ def run(
     sink: Sink,
     on_headers: Callable[[Accepted, FirstByte], None],
     allow_downgrade: bool = False,
+    judge: Callable[[str], None] | None = None,
 ) -> End:
     """Carry out `order`; returns when its bytes are stored. Blocks; `attempt.cancel` ends it.
 
+    `judge` is called with where each redirect leads, and raises what forbids to follow it.
     `on_headers` is called once, after validation and before the first byte is stored. Raises what `check`,
     `redirect`, `Transport.open` and `store` raise; the connection is closed then, else it goes back to its
     pool.
@@ -95,6 +97,8 @@ def run(
                 if len(followed) == MAX_REDIRECTS:
                     raise ProtocolError(f"more than {MAX_REDIRECTS} redirects")
                 url, caller = following
+                if judge is not None:
+                    judge(url)
                 followed.append(url)
             else:
                 answer = check(asked, status, response.headers)

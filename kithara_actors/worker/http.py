@@ -27,6 +27,7 @@ from urllib3.util.ssl_ import create_urllib3_context
 from urllib3.util.ssl_match_hostname import CertificateError
 
 from kithara_actors.errors import Cancelled, ConnectError, KitharaError, ProtocolError
+from kithara_actors.logic.addresses import refusal
 from kithara_actors.worker.attempt import Attempt, Dialer
 from kithara_actors.worker.connections import POOLS, PlainPool, SecurePool, active
 
@@ -55,7 +56,8 @@ class TransportSettings:
     """How a worker connects. Times in seconds; up to `max_connections` idle connections are kept per origin.
 
     `verify` is True, False or a CA bundle (file or directory); `cert` a PEM file or a pair of certificate
-    and key; `proxies` as Requests takes them, completed from the environment where `trust_env`.
+    and key; `proxies` as Requests takes them, completed from the environment where `trust_env`. With
+    `public_only` no host is asked that has an address which is not public; a proxy may have one.
     """
 
     connect_timeout: float = 10.0
@@ -66,6 +68,7 @@ class TransportSettings:
     trust_env: bool = True
     max_connections: int = 16
     user_agent: str = USER_AGENT
+    public_only: bool = False
 
 
 class Transport:
@@ -73,7 +76,8 @@ class Transport:
 
     def __init__(self, settings: TransportSettings | None = None) -> None:
         self.settings = settings or TransportSettings()
-        self._dialer = Dialer(self.settings.connect_timeout)
+        self._dialer = Dialer(self.settings.connect_timeout, refusal if self.settings.public_only else None)
+        self._proxy_dialer = Dialer(self.settings.connect_timeout)
         self._lock = threading.RLock()
         self._pools: OrderedDict[tuple[str, str, int], HTTPConnectionPool] = OrderedDict()
         self._context: ssl.SSLContext | None = None
@@ -88,7 +92,7 @@ class Transport:
     @property
     def abandoned_lookups(self) -> int:
         """Name lookups whose thread was left behind since the start: cancelled or late."""
-        return self._dialer.abandoned
+        return self._dialer.abandoned + self._proxy_dialer.abandoned
 
     def open(self, attempt: Attempt, url: str, headers: Mapping[str, str], method: str = "GET") -> HTTPResponse:
         """Send one request and return its response, body unread; redirects are not followed.
@@ -96,12 +100,17 @@ class Transport:
         Blocks up to `connect_timeout` for a connection and `inactivity_timeout` for the headers. The attempt
         stays bound to the connection until that goes back to its pool or `attempt.unbind` is called. A keep-
         alive connection that the server closed meanwhile is replaced once. Raises ConnectError,
-        ProtocolError, Cancelled.
+        ProtocolError, PolicyError, Cancelled.
         """
         attempt.check()
         try:
             pool, attempt.target, attempt.where = self._route(url)
-            response = self._send(attempt, pool, headers, method)
+            direct = isinstance(pool, PlainPool) and pool.proxy is None
+            if not direct:
+                host, _, port = attempt.where.rpartition(":")
+                # The proxy looks the name up for itself; what is known to be refused is not even named to it.
+                self._dialer.permit(attempt, host.strip("[]"), int(port))
+            response = self._send(attempt, pool, self._dialer if direct else self._proxy_dialer, headers, method)
             if attempt.fileno() < 0:  # a SOCKS connection is not of our making
                 attempt.bind(response.fileno())
             return response
@@ -122,14 +131,14 @@ class Transport:
             proxies.close()
 
     def _send(
-        self, attempt: Attempt, pool: HTTPConnectionPool, headers: Mapping[str, str], method: str
+        self, attempt: Attempt, pool: HTTPConnectionPool, dialer: Dialer, headers: Mapping[str, str], method: str
     ) -> HTTPResponse:
         limits = Timeout(connect=self.settings.connect_timeout, read=self.settings.inactivity_timeout)
         given = {name.lower() for name in headers}
         own = {"User-Agent": self.settings.user_agent, "Accept": "*/*"}
         sent = dict(headers) | {name: value for name, value in own.items() if name.lower() not in given}
         attempt.fresh = attempt.plain = False
-        active.attempt, active.dialer = attempt, self._dialer
+        active.attempt, active.dialer = attempt, dialer
         try:
             while True:
                 try:

@@ -12,17 +12,19 @@ from dataclasses import dataclass
 from actors.memory.progress import ProgressBlock, WakeUp
 from actors.messages.codec import Codec
 from actors.worker.handler import Send
-from kithara_actors.errors import Cancelled, Failure, KitharaError
+from kithara_actors.errors import Cancelled, Failure, KitharaError, PolicyError, restore
 from kithara_actors.logic.naming import redact
 from kithara_actors.logic.response import Accepted, Asked
 from kithara_actors.messages.worker import (
     HEAD_CODEC,
     WORKER_COMMANDS,
+    AskRedirect,
     AttemptBegun,
     AttemptEnded,
     AttemptHeaders,
     CancelAttempt,
     Head,
+    RedirectJudged,
     RunAttempt,
     WorkerSettings,
 )
@@ -39,6 +41,10 @@ RANGES_FLAG = 1
 _FIELD_LIMIT = 512
 _REDIRECTS_LIMIT = 800
 """Characters of the redirects in the head, together; ten are followed at most."""
+_URL_LIMIT = 48 * 1024
+"""Bytes of a URL that fits one message."""
+_VERDICT_WITHIN = 15.0
+"""Seconds; the host gives its callables five."""
 _IDLE = 10.0
 """Seconds after which a thread without work ends."""
 
@@ -55,9 +61,18 @@ def make_handler(settings: bytes, send: Send) -> FetchHandler:
             cert=given.certificate if given.key is None else (given.certificate or "", given.key),
             proxies=None if given.proxies is None else dict(given.proxies),
             max_connections=given.max_connections,
+            public_only=given.public_only,
         )
     )
-    return FetchHandler(transport, send, allow_downgrade=given.allow_downgrade)
+    return FetchHandler(transport, send, allow_downgrade=given.allow_downgrade, asks=given.asks)
+
+
+class _Verdict:
+    """What the host says about a redirect; empty until `heard`."""
+
+    def __init__(self) -> None:
+        self.heard = threading.Event()
+        self.answer: RedirectJudged | None = None
 
 
 @dataclass(slots=True)
@@ -70,7 +85,7 @@ class _Job:
 class FetchHandler:
     """Hands attempts to threads, which are kept while there is work. Called on the control thread only."""
 
-    def __init__(self, transport: Transport, send: Send, *, allow_downgrade: bool) -> None:
+    def __init__(self, transport: Transport, send: Send, *, allow_downgrade: bool, asks: bool = False) -> None:
         self._transport = transport
         self._send = send
         self._allow_downgrade = allow_downgrade
@@ -78,6 +93,8 @@ class FetchHandler:
         self._jobs: queue.SimpleQueue[_Job] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._running: dict[int, Attempt] = {}
+        self._asks = asks
+        self._verdicts: dict[int, _Verdict] = {}
         self._waiting = 0
 
     def handle(self, frame: bytes, fds: list[int]) -> None:
@@ -91,6 +108,12 @@ class FetchHandler:
                     running = self._running.get(attempt)
                 if running is not None:
                     running.cancel()
+            case RedirectJudged(attempt):
+                with self._lock:
+                    verdict = self._verdicts.get(attempt)
+                if verdict is not None:
+                    verdict.answer = command
+                    verdict.heard.set()
             case _:
                 raise TypeError(f"a worker does not handle {type(command).__name__}")
 
@@ -166,8 +189,31 @@ class FetchHandler:
             sink,
             job.answered,
             self._allow_downgrade,
+            (lambda url: self._judge(order, attempt, url)) if self._asks else None,
         )
         return end.end, end.total
+
+    def _judge(self, order: RunAttempt, attempt: Attempt, url: str) -> None:
+        """Have the host say whether the attempt may go to `url`; raises what it says, or Cancelled."""
+        if (size := len(url.encode("utf-8", "replace"))) > _URL_LIMIT:
+            raise PolicyError(f"the server redirects to a URL of {size} bytes: too long to be judged")
+        verdict = _Verdict()
+        with self._lock:
+            self._verdicts[order.attempt] = verdict
+        try:
+            attempt.wake_by(verdict.heard)
+            self._send(self._codec.encode(AskRedirect(order.spec.request, order.attempt, url)))
+            verdict.heard.wait(_VERDICT_WITHIN)
+        finally:
+            with contextlib.suppress(Cancelled):
+                attempt.wake_by(None)
+            with self._lock:
+                del self._verdicts[order.attempt]
+        attempt.check()
+        if verdict.answer is None:
+            raise PolicyError(f"nobody has judged the redirect to {redact(url)} within {_VERDICT_WITHIN:g} s")
+        if verdict.answer.failure is not None:
+            raise restore(verdict.answer.failure)
 
     def report(self, command: AttemptHeaders) -> None:
         """Tell the host; blocks while it is slow to listen."""

@@ -9,7 +9,9 @@ from actor_kit import CODEC, FakePool, Published, request_spec
 
 from actors.testing.fake_clock import FakeClock, FakeTimers
 from actors.testing.step import Neighbours, Step
+from kithara_actors.actor.callables import Callables
 from kithara_actors.actor.downloader import Downloader
+from kithara_actors.actor.enquiries import Enquiries
 from kithara_actors.assets.content import ContentTable
 from kithara_actors.errors import Failure
 from kithara_actors.logic.fetch import FetchBook
@@ -72,6 +74,7 @@ class House:
                 retries,
                 self.clock,
                 lambda: 1.0,
+                enquiries=Enquiries(Callables(), None, self.around.find, self.timers),
             ),
             CODEC,
         )

@@ -89,6 +89,8 @@ class TestCanonicalUrl:
             ("https://h<x>/", "host"),
             ("https://h%2f/", "host"),
             (" https://h/", "http:// or https://"),
+            (f"https://{'h' * 256}/", "more than 253"),
+            (f"https://[fe80::1%{'h' * 256}]/", "more than 253"),
         ],
     )
     def test_refused_with_a_remedy(self, url: str, remedy: str) -> None:

@@ -68,7 +68,6 @@ def test_unknown_setting_is_named() -> None:
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("url_policy", lambda url: None),
         ("record", "/tmp/record"),
         ("max_rate", 1000.0),
         ("max_rate_per_host", 1000.0),
