@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 from actors.actor.address import Address
@@ -20,6 +21,7 @@ from kithara_actors.actor.publisher import Publisher
 from kithara_actors.assets.content import ContentTable
 from kithara_actors.errors import Failure
 from kithara_actors.logic import fetch
+from kithara_actors.logic.naming import redact
 from kithara_actors.logic.routing import least_loaded
 from kithara_actors.messages.commands import (
     Admitted,
@@ -293,10 +295,12 @@ class Downloader(Behaviour):
             self._publisher.publish(RequestCancelled(request, landed, end.reason), scope)
             answer = FetchCancelled(request, end.end, end.reason)
         elif end.failure is not None:
-            if end.failure.kind == "RetryExhausted":
+            # An error that surfaces far from where the URL was given has to say which it was.
+            failure = replace(end.failure, text=f"{redact(spec.url)}: {end.failure.text}")
+            if failure.kind == "RetryExhausted":
                 self._publisher.publish(RetryExhausted(request, landed, end.attempts), scope)
-            self._publisher.publish(RequestFailed(request, landed, end.failure.retryable, end.failure), scope)
-            answer = FetchFailed(request, end.end, end.gave_up, end.failure)
+            self._publisher.publish(RequestFailed(request, landed, failure.retryable, failure), scope)
+            answer = FetchFailed(request, end.end, end.gave_up, failure)
         else:
             duration = self._clock() - started
             bandwidth = landed * 8000 // max(int(duration * 1000), 1)

@@ -66,7 +66,8 @@ def explain(error: BaseException, url: str | None = None, settings: Mapping[str,
         text, remedy = str(error), None
     else:
         return f"internal error: {type(error).__name__}: {error}; please report it"
-    where = "" if url is None else f"{redact(url)}: "
+    # What the library says of a transfer names its URL already.
+    where = "" if url is None or text.startswith(f"{redact(url)}: ") else f"{redact(url)}: "
     return where + text + (f"; {remedy}" if remedy else "")
 
 

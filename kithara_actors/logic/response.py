@@ -292,7 +292,8 @@ def _check_status(asked: Asked, status: int, fields: Mapping[str, str]) -> None:
 
 
 def _refused_range(asked: Asked, status: int) -> bool:
-    first = asked.start == 0 and asked.total is None and asked.validator is None
+    # A retry that has nothing yet counts as first: an empty file whose chunked answer was cut has no range either.
+    first = asked.start == 0 and asked.total is None
     return asked.ranged and first and status in _RANGE_REFUSED
 
 

@@ -42,7 +42,8 @@ _PORTS = {"http": 80, "https": 443}
 _PROXY_NAMES = frozenset({"http_proxy", "https_proxy", "all_proxy"})
 _BUNDLE_NAMES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 
-_GONE = (ConnectionError, ssl.SSLEOFError)
+# BadStatusLine: what an untidy server sent late behind the last body came before the answer to this request.
+_GONE = (ConnectionError, ssl.SSLEOFError, http.client.BadStatusLine)
 
 _ORIGINS = 64
 """Pools kept; the one unused for longest goes."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 from actor_kit import CODEC, FakePool, Published, request_spec
@@ -198,7 +199,7 @@ def test_a_fatal_error_fails_at_once(house: House) -> None:
     house.up(1)
     house.admit()
     house.end(failure=FATAL)
-    assert house.source.take() == [FetchFailed(ONE, 1000, False, FATAL)]
+    assert house.source.take() == [FetchFailed(ONE, 1000, False, replace(FATAL, text="http://one/file?token=…: 404"))]
     assert house.named() == ["RequestStarted", "RequestFailed"]
 
 

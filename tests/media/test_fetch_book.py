@@ -208,7 +208,8 @@ def test_trickles_without_a_renewal_spend_the_budget() -> None:
         (FATAL, 2000, False),
         (replace(FATAL, status=403), 2000, True),
         (replace(FATAL, status=401), 2000, True),
-        (replace(FATAL, status=403), 1000, False),
+        (replace(FATAL, status=403), 1000, True),
+        (replace(FATAL, status=404), 1000, False),
         (Failure("ProtocolError", "nonsense"), 2000, False),
         (Failure("StorageFull", "no room"), 2000, True),
         (replace(SERVER, retry_after=31.0), 1000, True),
@@ -217,6 +218,11 @@ def test_trickles_without_a_renewal_spend_the_budget() -> None:
 def test_which_end_keeps_the_partial(failure: Failure, landed: int, gave_up: bool) -> None:
     end = end_of(Book().ended(landed, failure=failure))
     assert (end.failure, end.end, end.gave_up) == (failure, landed, gave_up)
+
+
+def test_a_right_that_is_refused_before_a_byte_has_landed_leaves_nothing_to_keep() -> None:
+    book = Book(spec=replace(SPEC, start=0))
+    assert not end_of(book.ended(0, failure=replace(FATAL, status=403))).gave_up
 
 
 def test_an_attempt_that_ends_without_a_word_is_an_internal_error() -> None:

@@ -66,9 +66,7 @@ STATUSES: Final = [
     status_row(503, always(Outcome("StatusError", None, 503, kept=True)), "503, in an hour", **{"Retry-After": "3600"}),
     *(status_row(status, always(Outcome("StatusError", None, status))) for status in (300, 402, 404, 410, 451)),
     *(
-        status_row(
-            status, lambda cell, status=status: Outcome("StatusError", None, status, kept=cell.phase == "resume")
-        )
+        status_row(status, lambda cell, status=status: Outcome("StatusError", None, status, kept=not cell.first))
         for status in (401, 403)
     ),
     *(status_row(status, refusal(status)) for status in _REFUSALS),
@@ -133,6 +131,7 @@ FRAMING: Final = [
     Row("chunked", same(Fault(chunked=True)), right),
     Row("no length", same(Fault(no_length=True)), right),
     Row("late", same(Fault(delay=0.05)), right),
+    Row("bytes behind the body", same(Fault(extra=b"and more\r\n\r\n")), right),
     Row("identity", same(Fault(encoding="identity")), right),
     Row("gzip", same(Fault(encoding="gzip")), always(PROTOCOL)),
     Row("brotli", same(Fault(encoding="br")), always(PROTOCOL)),

@@ -11,7 +11,7 @@ from typing import Final
 from stream_kit import HANG
 
 from actors.clock import monotonic
-from kithara_actors.errors import KitharaError
+from kithara_actors.errors import KitharaError, ResourceChanged
 from kithara_actors.stream.reader import Stream
 from kithara_actors.system import ActorSystem
 from kithara_actors.testing.origin import Fault, Origin, Resource, body
@@ -230,6 +230,9 @@ def _outcome(system: ActorSystem, url: str, cell: Cell) -> Outcome:
         if error is None:
             return _judged(cell, got, stream.length)
         assert SECRET not in f"{error!r} {error}", "the error tells a secret"
+        # That the file was replaced is found out by the reader, in words of its own.
+        named = "/a.mp3?token=…: " in str(error) or isinstance(error, ResourceChanged)
+        assert named, f"the error does not name the URL: {error!r}"
         kept = False
         if got:
             # What had been read before: still there, or gone with the very error that took it.

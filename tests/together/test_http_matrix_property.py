@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from itertools import count
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from stream_kit import HANG, asked
 
@@ -29,12 +29,12 @@ passing = st.one_of(
 )
 """Attempts that fail for a reason that passes."""
 
-odd = st.sampled_from([Fault(chunked=True), Fault(redirect="#here"), Fault(delay=0.001)])
+odd = st.sampled_from([Fault(chunked=True), Fault(redirect="#here"), Fault(delay=0.001), Fault(extra=b"\r\n")])
 """Answers that are good, though unusual. One redirect takes the next answer of the script as well."""
 
 resources = st.builds(
     Resource,
-    size=st.integers(1, 70_000),
+    size=st.integers(0, 70_000),
     seed=st.integers(0, 3),
     ranges=st.booleans(),
     chunked=st.booleans(),
@@ -48,6 +48,7 @@ resources = st.builds(
 def test_any_sequence_of_faults_with_a_good_answer_in_the_budget_gives_the_body() -> None:
     numbers = count()
 
+    @example(Resource(0, chunked=True), [Fault(cut_after=0), Fault(cut_after=0)], None)
     @settings(suppress_health_check=[HealthCheck.too_slow])
     @given(resources, st.lists(passing, max_size=RETRIES), st.none() | odd)
     def holds(resource: Resource, faults: list[Fault], last: Fault | None) -> None:
