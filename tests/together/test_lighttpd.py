@@ -14,7 +14,7 @@ from kithara_actors.errors import ConnectError, PolicyError, StatusError
 from kithara_actors.system import ActorSystem
 from kithara_actors.testing.origin import Origin, Resource, body
 
-pytestmark = pytest.mark.nginx
+pytestmark = pytest.mark.servers
 
 SIZE = 3_000_000
 
