@@ -37,6 +37,8 @@ _Pairs = tuple[tuple[str, str], ...]
 class Question:
     """What is to be found out about `url`: first `resolve`, then `headers` of `calls`, last `policy`.
 
+    The policy is asked about `place` instead, where redirects from `url` are known to lead to.
+
     `label` names the callable that runs, for who gives it up; None before the first.
     """
 
@@ -44,6 +46,7 @@ class Question:
     headers: _Pairs = ()
     calls: SourceCalls | None = None
     policy: Callable[[str], object] | None = None
+    place: str | None = None
     label: str | None = field(default=None, init=False)
     dropped: bool = field(default=False, init=False)
 
@@ -57,10 +60,11 @@ class Question:
         if self.calls is not None and request_size(url, headers) > REQUEST_LIMIT:
             raise PolicyError(f"{self.label}: URL and headers must stay under {REQUEST_LIMIT} bytes together")
         if self.policy is not None:
-            said = self._call("url_policy", self.policy, url)
+            judged = self.place or url
+            said = self._call("url_policy", self.policy, judged)
             # None too lets pass: it is what a policy that raises returns for what it likes.
-            if said is not None and not self._guard(lambda: bool(said), url):
-                raise PolicyError(f"{self.label} refuses {redact(url)}")
+            if said is not None and not self._guard(lambda: bool(said), judged):
+                raise PolicyError(f"{self.label} refuses {redact(judged)}")
         return url, tuple(headers.items())
 
     def late(self) -> Failure:

@@ -53,7 +53,9 @@ from kithara_actors.messages.events import (
     WorkerLost,
     WorkerStarted,
 )
+from kithara_actors.messages.records import FetchSpec, Place
 from kithara_actors.messages.worker import (
+    FINAL_URL_LIMIT,
     WORKER_COMMANDS,
     AskRedirect,
     AttemptBegun,
@@ -155,7 +157,9 @@ class Downloader(Behaviour):
         run = self._running.get(report.request)
         if run is None or run[1].attempt != report.attempt:
             return
-        self._do(fetch.Answered(report.request, report.attempt, report.total, report.validator))
+        place = _place(report, run[1].spec, self._enquiries.directed(run[1].spec).url)
+        ranged = run[1].spec.ranged and report.ranged
+        self._do(fetch.Answered(report.request, report.attempt, report.total, report.validator, ranged, place))
         self._publisher.publish(
             FirstByte(report.request, report.seconds, report.status, report.partial), Scope(run[1].spec.asset)
         )
@@ -169,6 +173,8 @@ class Downloader(Behaviour):
                     report.total,
                     report.validator,
                     report.content_type,
+                    place,
+                    ranged,
                 )
             )
 
@@ -275,7 +281,7 @@ class Downloader(Behaviour):
             RequestRetrying(action.spec.request, action.retry, self._max_retries, action.delay, action.cause),
             Scope(action.spec.asset),
         )
-        if action.cause in (fetch.WORKER_LOST, fetch.RENEWED):
+        if action.cause in (fetch.WORKER_LOST, fetch.RENEWED, fetch.RETURNED):
             return
         self._tell("registry", Parked(action.spec.request))
         me = self._find("downloader")
@@ -295,8 +301,7 @@ class Downloader(Behaviour):
             self._publisher.publish(RequestCancelled(request, landed, end.reason), scope)
             answer = FetchCancelled(request, end.end, end.reason)
         elif end.failure is not None:
-            # An error that surfaces far from where the URL was given has to say which it was.
-            failure = replace(end.failure, text=f"{redact(spec.url)}: {end.failure.text}")
+            failure = _named(end.failure, redact(spec.url))
             if failure.kind == "RetryExhausted":
                 self._publisher.publish(RetryExhausted(request, landed, end.attempts), scope)
             self._publisher.publish(RequestFailed(request, landed, failure.retryable, failure), scope)
@@ -318,3 +323,18 @@ class Downloader(Behaviour):
         address = self._find(name)
         if address is not None:
             address.tell(command)
+
+
+def _named(failure: Failure, url: str) -> Failure:
+    """The failure with the URL in its text: it surfaces far from where that was given."""
+    return failure if url in failure.text else replace(failure, text=f"{url}: {failure.text}")
+
+
+def _place(report: AttemptHeaders, spec: FetchSpec, asked: str) -> Place | None:
+    """Where the answer came from, unless that is the URL of the request itself, or too long to be told."""
+    before = spec.place
+    if report.final_url == asked:
+        return before
+    if len(report.final_url) >= FINAL_URL_LIMIT:
+        return None
+    return Place(report.final_url, report.bare or (before is not None and before.bare))

@@ -11,6 +11,7 @@ from actors.actor.timers import Timers
 from kithara_actors.actor.callables import CALL_LIMIT, Callables, Question
 from kithara_actors.errors import Failure
 from kithara_actors.logic.fetch import Ask, Cancel, Told
+from kithara_actors.logic.naming import HARMLESS_HEADERS
 from kithara_actors.messages.commands import CallAnswered, CallLate
 from kithara_actors.messages.records import FetchSpec, SourceCalls
 from kithara_actors.messages.worker import AskRedirect, RedirectJudged
@@ -80,13 +81,14 @@ class Enquiries:
         way = None if calls is None else self._ways.get(calls)
         if way is not None and ask.renew and way is self._taken.get(spec.request):
             way = None
+        place = None if spec.place is None else spec.place.url
         if way is not None:
             if self._policy is None:
                 self._taken[spec.request] = way
                 return Told(spec.request, ask.attempt)
-            question = Question(way.url, way.headers, None, self._policy)
+            question = Question(way.url, way.headers, None, self._policy, place)
         else:
-            question = Question(spec.url, spec.headers, calls, self._policy)
+            question = Question(spec.url, spec.headers, calls, self._policy, place)
         self._put(_Pending(question, spec.request, ask.attempt, way))
         return None
 
@@ -117,9 +119,15 @@ class Enquiries:
         return _outcome(pending, pending.question.late())
 
     def directed(self, spec: FetchSpec) -> FetchSpec:
-        """The spec of a request, along the way that its callables have named."""
+        """The spec of a request as a worker gets it: along the way of its callables, at the place that this led to."""
         way = self._taken.get(spec.request)
-        return spec if way is None else replace(spec, url=way.url, headers=way.headers)
+        if way is not None:
+            spec = replace(spec, url=way.url, headers=way.headers)
+        place = spec.place
+        if place is None:
+            return spec
+        kept = tuple(pair for pair in spec.headers if not place.bare or pair[0].lower() in HARMLESS_HEADERS)
+        return replace(spec, url=place.url, headers=kept)
 
     def renewable(self, spec: FetchSpec, failure: Failure | None) -> bool:
         """Whether the callables may know a way around this failure."""

@@ -87,6 +87,7 @@ class Source(Behaviour):
         self._view = View()
         self._answered = False
         self._ranges = False
+        self._latest: FetchHeaders | None = None
         self._validator: Validator | None = None
         self._content_type: str | None = None
         self._length_told = False
@@ -225,6 +226,7 @@ class Source(Behaviour):
     def _headers(self, headers: FetchHeaders) -> None:
         if headers.request not in self._transfers or self._view.phase is Phase.FAILED:
             return
+        self._latest = headers
         if headers.end is not None:
             self._transfers.announced(headers.request, headers.end)
         if not self._answered:
@@ -342,11 +344,13 @@ class Source(Behaviour):
                     generation=lane.generation,
                     start=want.start,
                     end=want.end,
-                    ranged=True,
+                    ranged=self._latest is None or self._latest.ranged,
                     total=self._content.length if self._answered else None,
                     validator=self._validator,
                     limit=spec.limit,
                     calls=0 if spec.calls is None else spec.calls.id,
+                    place=None if self._latest is None else self._latest.place,
+                    held=self._view.coverage.covered_start(want.start),
                 )
             ),
         )

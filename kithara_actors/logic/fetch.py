@@ -31,7 +31,7 @@ from kithara_actors.logic.fetch_steps import (
 )
 from kithara_actors.logic.retry import Again, Final, RetryPolicy
 from kithara_actors.messages.records import FetchSpec
-from kithara_actors.values import CancelReason, RequestId, Validator
+from kithara_actors.values import CancelReason, RequestId
 
 __all__ = [
     "Action",
@@ -57,6 +57,9 @@ __all__ = [
 
 WORKER_LOST = "WORKER_LOST"
 RENEWED = "RENEWED"
+RETURNED = "RETURNED"
+_GONE = frozenset({401, 403, 404, 410})
+"""What a server answers when the place that a redirect named is none any more, such as a signed URL of yesterday."""
 _LOSSES = 3
 _UNTOUCHED_LOSSES = 10
 
@@ -107,10 +110,10 @@ class FetchBook:
                 if life is not None:
                     life.begun = True
                 return []
-            case Answered(request, attempt, total, validator):
+            case Answered(request, attempt):
                 life = self._current(request, attempt)
                 if life is not None:
-                    life.spec = _pinned(life.spec, total, validator)
+                    life.spec = _pinned(life.spec, event)
                 return []
             case Ended(request, attempt):
                 life = self._current(request, attempt)
@@ -176,7 +179,8 @@ class FetchBook:
         return [Run(life.spec, attempt, life.landed)]
 
     def _ended(self, life: _Life, event: Ended, draw: float) -> list[Action]:
-        life.renewed = life.renewed and event.end <= life.landed
+        moved = event.end > life.landed
+        life.renewed = life.renewed and not moved
         life.landed = max(life.landed, event.end)
         life.losses = life.untouched = 0
         if event.complete:
@@ -186,6 +190,13 @@ class FetchBook:
         if life.reason is not None:
             return [self._end(life, reason=life.reason)]
         failure = event.failure or Failure("InternalError", "an attempt ended with neither a result nor an error")
+        if life.spec.place is not None and not moved:
+            # Nothing came from where redirects had led: the next attempt asks the original for the way.
+            life.spec = replace(life.spec, place=None)
+            if _is_gone(failure):
+                life.retries += 1
+                back = BackOff(life.spec, life.attempt, max(life.tries, 1), 0.0, RETURNED)
+                return [back, self._next_attempt(life)]
         if event.renewable and not life.renewed:
             # Once for each piece that landed: who refuses what was renewed just now means it.
             life.renewed = True
@@ -259,9 +270,15 @@ def _all_landed(life: _Life) -> bool:
     return goal is not None and life.landed >= goal
 
 
-def _pinned(spec: FetchSpec, total: int | None, validator: Validator) -> FetchSpec:
+def _is_gone(failure: Failure) -> bool:
+    """Whether the place answered that what was asked for is not to be had there; a page says so too."""
+    return failure.kind == "InvalidContentType" or (failure.kind == "StatusError" and failure.status in _GONE)
+
+
+def _pinned(spec: FetchSpec, said: Answered) -> FetchSpec:
     """The spec with what an answer said; what an earlier one said stays, for an answer to a range may leave it out."""
-    known = spec.validator
+    known, validator = spec.validator, said.validator
     if known is not None and (known.etag or known.last_modified) is not None:
         validator = known
-    return replace(spec, total=spec.total if total is None else total, validator=validator)
+    total = spec.total if said.total is None else said.total
+    return replace(spec, total=total, validator=validator, ranged=spec.ranged and said.ranged, place=said.place)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from kithara_actors.errors import Failure
-from kithara_actors.messages.records import FetchSpec
+from kithara_actors.messages.records import FetchSpec, Place
 from kithara_actors.values import CancelReason, RequestId, Validator
 
 __all__ = [
@@ -56,6 +56,8 @@ class Answered:
     attempt: int
     total: int | None
     validator: Validator
+    ranged: bool = True
+    place: Place | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +151,8 @@ class StopAttempt:
 
 @dataclass(frozen=True, slots=True)
 class BackOff:
-    """Give the slot back and ask for one after `delay` seconds (0 after a lost worker and for a renewal: keep)."""
+    """Give the slot back and ask for one after `delay` seconds. After a lost worker, for a renewal and for a return to
+    the original URL that is 0, and the slot is kept."""
 
     spec: FetchSpec
     attempt: int

@@ -73,6 +73,12 @@ class Ranges:
         index = bisect_right(self.pairs, pos, key=_START) - 1
         return pos if index < 0 else max(pos, self.pairs[index][1])
 
+    def covered_start(self, pos: int) -> int:
+        """Where the unbroken stretch before `pos` begins; `pos` itself where the byte before it is missing."""
+        _check(pos, pos)
+        index = bisect_left(self.pairs, pos, key=_START) - 1
+        return self.pairs[index][0] if index >= 0 and self.pairs[index][1] >= pos else pos
+
     def next_start(self, pos: int) -> int | None:
         """The start of the first island that begins at or after `pos`, or None."""
         _check(pos, pos)

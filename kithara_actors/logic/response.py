@@ -388,13 +388,13 @@ def _check_pins(asked: Asked, accepted: Accepted) -> None:
     ):
         if before is not None and now is not None and before != now:
             raise ResourceChanged(f"the {name} of the resource is no longer the one it had")
-    if not accepted.partial and asked.ranged and _lost(pinned, accepted.validator):
-        # If-Range was sent and the whole came: the condition failed, or the server has no ranges and would have
-        # named the validator again (RFC 9110 section 13.1.5).
+    if not accepted.partial and _lost(pinned, accepted.validator):
+        # The condition of If-Range failed, or the server has no ranges and would have named the validator again
+        # (RFC 9110 section 13.1.5).
         raise ResourceChanged("the answer is the whole resource without the validator that it had")
 
 
 def _lost(pinned: Validator, now: Validator) -> bool:
-    """Whether the strong validator that If-Range carried is missing from the answer."""
+    """Whether the strong validator that was pinned is missing from the answer."""
     condition = strong_validator(pinned)
     return condition is not None and condition not in (now.etag, now.last_modified)

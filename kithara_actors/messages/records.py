@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from kithara_actors.values import ContentId, FetchKind, RequestId, Validator
 
-__all__ = ["FetchSpec", "SourceCalls", "SourceSpec"]
+__all__ = ["FetchSpec", "Place", "SourceCalls", "SourceSpec"]
 
 
 @dataclass(frozen=True, slots=True, weakref_slot=True, eq=False)
@@ -23,6 +23,14 @@ class SourceCalls:
 
 
 @dataclass(frozen=True, slots=True)
+class Place:
+    """Where redirects have led: later ranges are asked for there. `bare`: the caller's headers were left on the way."""
+
+    url: str
+    bare: bool
+
+
+@dataclass(frozen=True, slots=True)
 class FetchSpec:
     """All that is needed to run one request, on whichever worker, as often as it takes.
 
@@ -30,8 +38,9 @@ class FetchSpec:
     `generation` of the content's progress block. `total` and `validator` are pinned by an earlier answer or None.
     `asset` is the scope of the request's events, `peer` the name of the Source that asked, `origin` the
     `scheme://host:port` that limits count by; `limit` is the offset that must not be written past, or None.
-    `ranged` is False only for a server known to have no ranges. `calls` is the id of the `SourceCalls` that say what
-    is really asked for, and as whom; 0 for none.
+    `ranged` is False only for a server known to refuse ranges. `calls` is the id of the `SourceCalls` that say what
+    is really asked for, and as whom; 0 for none. `place` is where an earlier answer came from, None for `url` itself.
+    Bytes from `held` (None: `start`) to `start` are there already, for a body that begins before them to be compared.
     """
 
     request: RequestId
@@ -51,6 +60,8 @@ class FetchSpec:
     validator: Validator | None
     limit: int | None
     calls: int = 0
+    place: Place | None = None
+    held: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

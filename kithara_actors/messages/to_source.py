@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from actors.messages.command import Command
 from kithara_actors.errors import Failure
+from kithara_actors.messages.records import Place
 from kithara_actors.values import CancelReason, ContentId, Priority, RequestId, StreamId, Validator
 
 __all__ = [
@@ -113,7 +114,10 @@ class AssetCommitted(Command):
 
 @dataclass(frozen=True, slots=True)
 class FetchHeaders(Command):
-    """Downloader → Source: an attempt was answered. `end` is the end of the answer's body, None if unknown."""
+    """Downloader → Source: an attempt was answered. `end` is the end of the answer's body, None if unknown.
+
+    `place` and `ranged` are for the specs of later requests.
+    """
 
     TAG = 41
     request: RequestId
@@ -122,6 +126,8 @@ class FetchHeaders(Command):
     total: int | None
     validator: Validator
     content_type: str | None
+    place: Place | None
+    ranged: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from kithara_actors.messages.records import FetchSpec
 from kithara_actors.values import Answer, RequestId, Validator
 
 __all__ = [
+    "FINAL_URL_LIMIT",
     "HEAD_CODEC",
     "WORKER_COMMANDS",
     "AskRedirect",
@@ -28,6 +29,10 @@ __all__ = [
     "WorkerSettings",
     "head_of_present",
 ]
+
+
+FINAL_URL_LIMIT = 8192
+"""Characters of `AttemptHeaders.final_url`; one that has so many was cut."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +88,11 @@ class AttemptBegun(Command):
 
 @dataclass(frozen=True, slots=True)
 class AttemptHeaders(Command):
-    """Worker → host: an answer was accepted; its head is in the progress block. `seconds` is from send to headers."""
+    """Worker → host: an answer was accepted; its head is in the progress block. `seconds` is from send to headers.
+
+    `final_url` is where it came from; `bare`: redirects to another origin have cost the caller's headers. `ranged`:
+    it answers a request with a Range, not one that was made again without.
+    """
 
     TAG = 18
     request: RequestId
@@ -96,6 +105,8 @@ class AttemptHeaders(Command):
     content_type: str | None
     final_url: str
     seconds: float
+    bare: bool
+    ranged: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -245,7 +245,10 @@ def _message(request: Request, resource: Resource | None, fault: Fault) -> _Mess
         return _text(fault.redirect_status, {"Location": fault.redirect})
     if fault.html:
         return _bytes_message(200, LOGIN_PAGE, {"Content-Type": "text/html; charset=utf-8"})
-    return _representation(request, fault.entity or resource, fault)
+    entity = fault.entity or resource
+    if entity.range_status is not None and not entity.ranges and "range" in request.headers:
+        return _text(entity.range_status)
+    return _representation(request, entity, fault)
 
 
 def _zipped(message: _Message) -> _Message:

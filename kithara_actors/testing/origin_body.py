@@ -76,6 +76,8 @@ class Resource:
     """An HTTP date, sent and compared as it is written. None: no Last-Modified."""
     ranges: bool = True
     """False: Range is ignored, the whole body is sent with 200, and there is no Accept-Ranges."""
+    range_status: int | None = None
+    """Answer a request with a Range with this status; without `ranges` only."""
     rate: float | None = None
     """Bytes per second on each connection, in pieces of about 20 ms. None: as fast as it goes."""
     delay: float = 0.0

@@ -65,19 +65,20 @@ def store(
 ) -> int:
     """Store the body of `response` at the absolute offset `at` and return where it ends.
 
-    The first `skip` bytes are dropped. `expected` bytes are stored after them, or (None) all that come; a
-    200 without a length may be shorter than `expected`. Blocks, at most `inactivity` seconds for each piece.
-    On return the connection is back in its pool, or closed if it could not be; after an error it is closed.
+    The first `skip` bytes are dropped, once compared with what the sink holds. `expected` bytes are stored after them,
+    or (None) all that come; a 200 without a length may be shorter than `expected`. Blocks, at most `inactivity` seconds
+    for each piece. On return the connection is back in its pool, or closed if it could not be; after an error it is
+    closed.
 
     Raises BodyBroken (BodyStalled), ProtocolError (malformed, or a 206 longer than `expected`),
-    ResourceChanged (shorter than `skip`), StorageFull, InternalError (the file), Cancelled.
+    ResourceChanged (shorter than `skip`, or other bytes), StorageFull, InternalError (the file), Cancelled.
     """
     end = None if expected is None else at + expected
     sink.landed, sink.stopped = at, False
     framing = framing_of(response)
     try:
         attempt.limit_reads(inactivity)
-        _skip(framing, attempt, skip)
+        _skip(framing, attempt, sink, at - skip, skip)
         landed = _move(framing, attempt, sink, at, end, inactivity)
         if landed == end:
             _finish(framing, response.status == 206, attempt, inactivity)
@@ -121,7 +122,8 @@ def close(response: HTTPResponse, attempt: Attempt) -> None:
     attempt.unbind()
 
 
-def _skip(framing: Framing, attempt: Attempt, count: int) -> None:
+def _skip(framing: Framing, attempt: Attempt, sink: Sink, at: int, count: int) -> None:
+    """Pass by `count` bytes of the representation from `at` on; those that are stored already have to be the same."""
     left = count
     while left:
         attempt.check()
@@ -129,6 +131,9 @@ def _skip(framing: Framing, attempt: Attempt, count: int) -> None:
         if not data:
             attempt.check()
             raise ResourceChanged(f"the body ended after {count - left} bytes, {count} are held already")
+        if sink.differs(data, at):
+            raise ResourceChanged("the body is no longer the one of which a part has landed")
+        at += len(data)
         left -= len(data)
 
 

@@ -46,12 +46,15 @@ class Order:
 @dataclass(frozen=True, slots=True)
 class FirstByte:
     """How the answer came: `url` is the final one, `redirects` are all that were followed to it, itself included;
-    `seconds` run from the start of the attempt."""
+    `seconds` run from the start of the attempt; `bare`: headers of the caller were dropped at a redirect; `ranged`: it
+    answers a request with a Range."""
 
     status: int
     url: str
     seconds: float
     redirects: tuple[str, ...] = ()
+    bare: bool = False
+    ranged: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +106,9 @@ def run(
             else:
                 answer = check(asked, status, response.headers)
                 if isinstance(answer, Accepted):
-                    on_headers(answer, FirstByte(status, url, monotonic() - began, tuple(followed)))
+                    bare = len(caller) < len(order.headers)
+                    seconds = monotonic() - began
+                    on_headers(answer, FirstByte(status, url, seconds, tuple(followed), bare, asked.ranged))
                     return _receive(transport, attempt, response, order, answer, sink)
                 asked = dataclasses.replace(asked, ranged=False)
             discard(response, attempt)

@@ -16,6 +16,7 @@ from kithara_actors.errors import Cancelled, Failure, KitharaError, PolicyError,
 from kithara_actors.logic.naming import redact
 from kithara_actors.logic.response import Accepted, Asked
 from kithara_actors.messages.worker import (
+    FINAL_URL_LIMIT,
     HEAD_CODEC,
     WORKER_COMMANDS,
     AskRedirect,
@@ -238,7 +239,13 @@ class _Transfer:
         self._block = block
         self._wake = wake
         spec = order.spec
-        self._sink = Sink(data, self._landed, spec.limit, stop=lambda: block.stop(spec.lane))
+        self._sink = Sink(
+            data,
+            self._landed,
+            spec.limit,
+            stop=lambda: block.stop(spec.lane),
+            held=spec.start if spec.held is None else spec.held,
+        )
         self._sink.landed = order.start
 
     def run(self) -> AttemptEnded:
@@ -299,8 +306,10 @@ class _Transfer:
                 accepted.total,
                 validator,
                 content_type,
-                first.url[:8192],
+                first.url[:FINAL_URL_LIMIT],
                 first.seconds,
+                first.bare,
+                first.ranged,
             )
         )
 

@@ -41,10 +41,11 @@ class Sink:
     """A descriptor to store a body in, and whom to tell. Belongs to one thread; the descriptor is not closed.
 
     `publish` is called with the absolute end offset after each completed write. `limit` is an absolute offset
-    that is never written past; StorageFull is raised for the first byte beyond.
+    that is never written past; StorageFull is raised for the first byte beyond. What is stored from `held` on can be
+    compared with a body that begins before the first missing byte.
     """
 
-    __slots__ = ("_pipe", "_stop", "fd", "landed", "limit", "publish", "splices", "stopped")
+    __slots__ = ("_pipe", "_stop", "fd", "held", "landed", "limit", "publish", "splices", "stopped")
 
     def __init__(
         self,
@@ -52,8 +53,10 @@ class Sink:
         publish: Callable[[int], None],
         limit: int | None = None,
         stop: Callable[[], int | None] | None = None,
+        held: int | None = None,
     ) -> None:
         self.fd = fd
+        self.held = held
         self._stop = stop
         self.publish = publish
         self.limit = limit
@@ -79,6 +82,23 @@ class Sink:
         if at >= self.limit:
             raise StorageFull(f"no room past {self.limit} bytes")
         return self.limit - at
+
+    def differs(self, data: bytes | memoryview, at: int) -> bool:
+        """Whether `data`, that belongs at `at`, is something else than what is stored there already."""
+        if self.held is None or at + len(data) <= self.held:
+            return False
+        view = memoryview(data)[max(self.held - at, 0) :]
+        at = max(self.held, at)
+        while view:
+            stored = os.pread(self.fd, len(view), at)
+            # Past the end of the file there is nothing to compare with.
+            if not stored:
+                return False
+            if stored != view[: len(stored)]:
+                return True
+            at += len(stored)
+            view = view[len(stored) :]
+        return False
 
     def write(self, data: bytes | memoryview, at: int) -> int:
         """Store all of `data` at `at` and return where it ends. A short write goes on.

@@ -98,11 +98,32 @@ class House:
         content.block.open_lane(spec.lane, spec.generation, spec.start)
         self.tell(Admitted(spec, 0.25, again=False))
 
-    def answer(self, request: int = 1, attempt: int = 1, *, total: int | None = 3000, status: int = 206) -> None:
+    def answer(
+        self,
+        request: int = 1,
+        attempt: int = 1,
+        *,
+        total: int | None = 3000,
+        status: int = 206,
+        url: str = "http://one/file?token=secret",
+        bare: bool = False,
+        ranged: bool = True,
+    ) -> None:
         validator = Validator('"v"')
         self.tell(
             AttemptHeaders(
-                RequestId(request), attempt, status, True, total, total, validator, "audio/mpeg", "http://one", 0.02
+                RequestId(request),
+                attempt,
+                status,
+                True,
+                total,
+                total,
+                validator,
+                "audio/mpeg",
+                url,
+                0.02,
+                bare,
+                ranged,
             )
         )
 
@@ -145,7 +166,7 @@ def test_one_request_from_slot_to_end(house: House) -> None:
     assert house.pool.descriptors == [(content.fd, content.block.fd, content.wake.fd)]
     house.clock.advance(0.1)
     house.answer()
-    assert house.source.take() == [FetchHeaders(ONE, True, 3000, 3000, Validator('"v"'), "audio/mpeg")]
+    assert house.source.take() == [FetchHeaders(ONE, True, 3000, 3000, Validator('"v"'), "audio/mpeg", None, True)]
     house.clock.advance(0.4)
     house.end(at=2000, complete=True)
     assert house.source.take() == [FetchDone(ONE, 2000, 2000)]

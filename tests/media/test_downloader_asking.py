@@ -134,10 +134,10 @@ class House:
         assert all(isinstance(command, RunAttempt) for command in taken)
         return [(run.attempt, run.spec.url, dict(run.spec.headers)) for run in taken]
 
-    def failure(self) -> Failure:
+    def failure(self, *, gave_up: bool = False) -> Failure:
         (failed,) = self.source.take()
         assert isinstance(failed, FetchFailed)
-        assert not failed.gave_up
+        assert failed.gave_up is gave_up
         return failed.failure
 
 
@@ -188,7 +188,7 @@ def test_what_the_callables_raise_fails_the_request(house: House) -> None:
     house.keep(headers=True)
     house.admit()
     house.answer(failure=NO)
-    assert house.failure() == NO
+    assert house.failure() == replace(NO, text="http://one/file?token=…: no")
     assert isinstance(house.events.take()[-1], RequestFailed)
     assert house.pool.take() == []
     assert house.step.ask(EndRequests()) == Done(0)
@@ -267,7 +267,7 @@ def test_headers_are_asked_for_again_once(house: House, status: int) -> None:
     assert retrying == RequestRetrying(ONE, 1, 2, 0.0, "RENEWED")
     assert house.around["registry"].take() == []
     house.denied(1, 2, status)
-    assert house.failure().status == status
+    assert house.failure(gave_up=True).status == status
     assert len(house.told) == 2
 
 
@@ -287,7 +287,7 @@ def test_without_callables_a_refusal_is_the_end(house: House) -> None:
     house.admit()
     assert house.ran() == [(1, URL, {})]
     house.denied(1, 1)
-    assert house.failure().status == 401
+    assert house.failure(gave_up=True).status == 401
 
 
 def test_two_requests_that_are_refused_together_ask_once(house: House) -> None:

@@ -135,7 +135,7 @@ def test_it_is_renewed_once() -> None:
     book = running()
     denied(book, 1)
     book.handle(Told(ONE, 2), 1.0)
-    assert denied(book, 2) == [End(SPEC, 1000, failure=DENIED, attempts=2)]
+    assert denied(book, 2) == [End(SPEC, 1000, failure=DENIED, gave_up=True, attempts=2)]
 
 
 def test_it_is_renewed_once_whatever_comes_between() -> None:

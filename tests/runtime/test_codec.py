@@ -170,7 +170,7 @@ def pack(*fields: object) -> bytes:
     return bytes(msgpack.packb(fields))
 
 
-SPEC = (1, 1, "p", "demand", "u", "o", (("a", "b"),), 1, 0, 1, 0, None, True, None, None, None, 0)
+SPEC = (1, 1, "p", "demand", "u", "o", (("a", "b"),), 1, 0, 1, 0, None, True, None, None, None, 0, None, None)
 
 
 @pytest.mark.parametrize(
@@ -202,12 +202,12 @@ SPEC = (1, 1, "p", "demand", "u", "o", (("a", "b"),), 1, 0, 1, 0, None, True, No
         (pack(66, 1, "p", True), "SetPriority.priority: bool in place of int"),
         (pack(66, 1, "p", 1.0), "SetPriority.priority: float in place of int"),
         (pack(66, 1, "p", 2), "SetPriority.priority: 2 is not a Priority"),
-        (pack(64, 1, SPEC[:-1]), "Fetch.spec: 16 fields, expected 17"),
+        (pack(64, 1, SPEC[:-1]), "Fetch.spec: 18 fields, expected 19"),
         (pack(64, 1, "spec"), "Fetch.spec: str in place of array"),
         (pack(64, 1, (*SPEC[:3], 7, *SPEC[4:])), "Fetch.spec.kind: int in place of str"),
         (pack(64, 1, (*SPEC[:6], (("a", "b"), ("c", 1)), *SPEC[7:])), "Fetch.spec.headers.1.1: int in place of str"),
         (pack(64, 1, (*SPEC[:6], ("ab",), *SPEC[7:])), "Fetch.spec.headers.0: str in place of array"),
-        (pack(64, 1, (*SPEC[:14], (None, 1, None), None, 0)), "Fetch.spec.validator.last_modified: int in place of"),
+        (pack(64, 1, (*SPEC[:14], (None, 1, None), *SPEC[15:])), "Fetch.spec.validator.last_modified: int in place of"),
         (pack(83, 1, 1, msgpack.ExtType(5, b"")), "WorkerUp.pid: ExtType in place of int"),
         (b"\x91" * 20000, "not msgpack"),
         (b"\xdd\xff\xff\xff\xff", "not msgpack"),

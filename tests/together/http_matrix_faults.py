@@ -38,7 +38,7 @@ def refusal(status: int) -> Expect:
     """Of a status that a server may answer to a Range: the first request is made once more without."""
 
     def expect(cell: Cell) -> Outcome:
-        if cell.first and not cell.lasting:
+        if cell.first and not cell.lasting and cell.server != "refusing":
             return RIGHT
         return broken(status)(cell) if status >= 500 else Outcome("StatusError", None, status)
 
@@ -229,7 +229,7 @@ RANGES: Final = [
     _range(
         "of an earlier start",
         lambda cell: (max(cell.start - 5, 0), cell.end - 1, cell.size),
-        lambda cell: RIGHT if cell.first else PROTOCOL,
+        lambda cell: RIGHT if cell.first and cell.server != "refusing" else PROTOCOL,
     ),
     _range("of unknown total", lambda cell: (cell.start, cell.end - 1, None), always(PROTOCOL)),
     _range("past its total", lambda cell: (cell.start, cell.end - 1, cell.end - 5), always(PROTOCOL)),
@@ -238,7 +238,7 @@ RANGES: Final = [
         "range never asked for",
         same(Fault(unsolicited_206=True)),
         always(PROTOCOL),
-        before=lambda _: [Fault(status=416)],
+        before=lambda cell: [] if cell.server == "refusing" else [Fault(status=416)],
         fits=lambda cell: cell.first,
     ),
     _said("in other units", lambda cell: f"items {cell.start}-{cell.end - 1}/{cell.size}", always(PROTOCOL)),
@@ -308,7 +308,8 @@ def _replaced(cell: Cell, *, longer: bool) -> Outcome:
     """What a reader of the start of the old entity gets when the server has another one."""
     if cell.first:
         return NEW
-    told = cell.validator != "none" or (longer and cell.length_known)
+    # Without ranges the whole body comes again, and what was held of the old one is not at its start.
+    told = cell.validator != "none" or longer or not cell.ranges
     return CHANGED if told else UNTELLABLE
 
 

@@ -53,6 +53,8 @@ PHASES: Final = {
     "ranges": ("first", "resume", "seek", "tail"),
     "chunked ranges": ("first", "resume", "seek", "tail"),
     "whole": ("first", "resume", "seek"),
+    # It answers 405 to any Range, and is asked once more without.
+    "refusing": ("first", "resume", "seek"),
     "endless": ("first", "resume"),
 }
 VALIDATORS: Final = ("strong", "date", "weak", "none")
@@ -149,6 +151,7 @@ def entity(cell: Cell, *, size: int | None = None, seed: int = 1, later: bool = 
         etag={"strong": tag, "weak": "W/" + tag}.get(cell.validator),
         last_modified=(LATER if later else DATE) if cell.validator == "date" else None,
         ranges=cell.ranges,
+        range_status=405 if cell.server == "refusing" else None,
         chunked=cell.server in ("chunked ranges", "endless"),
     )
 
@@ -181,7 +184,8 @@ def resource(row: Row, cell: Cell) -> Resource:
         "tail": [Fault(stall_after=HELD)],
     }
     fault = row.fault(cell)
-    script = [*lead[cell.phase], *row.before(cell), *([] if cell.lasting else [fault])]
+    refused: list[Fault | None] = [None] if cell.server == "refusing" else []
+    script = [*refused, *lead[cell.phase], *row.before(cell), *([] if cell.lasting else [fault])]
     return replace(entity(cell), script=script, always=fault if cell.lasting else None)
 
 
