@@ -125,9 +125,10 @@ def test_a_restart_in_mid_transfer_goes_unnoticed(system: ActorSystem) -> None:
         name = put(server, "restart.mp3", 1)
         with watching(system) as watch, system.open(server.url("/held/" + name)) as stream:
             assert stream.read(512 * 1024) == body(1, 0, 512 * 1024)
-            with waiting(stream, stream.read, MIB // 4) as call:
+            # To where it is held again: nginx misses a close that comes while it still sends.
+            with waiting(stream, stream.read, 512 * 1024) as call:
                 server.restart()
-                assert call.result(HANG) == body(1, 512 * 1024, 3 * MIB // 4)
+                assert call.result(HANG) == body(1, 512 * 1024, MIB)
             watch.first(RequestRetrying)
         # nginx does not log what its own end cut off.
         resumed = server.log(f"/held/{name}", at_least=1)[-1]
