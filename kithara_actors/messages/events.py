@@ -102,7 +102,11 @@ class FirstByte(Event):
 
 @dataclass(frozen=True, slots=True)
 class RequestRetrying(Event):
-    """Attempt `attempt` of at most `limit` retries follows in `delay`. `cause` is an error kind or WORKER_LOST."""
+    """Attempt `attempt` of at most `limit` retries follows in `delay`, in seconds.
+
+    `cause` is an error kind; or, at no cost of the budget, WORKER_LOST, RENEWED (the callables are asked again) or
+    RETURNED (back to the original URL from where redirects had led).
+    """
 
     TAG = 4
     request_id: RequestId
