@@ -108,9 +108,10 @@ class Transport:
             pool, attempt.target, attempt.where = self._route(url)
             direct = isinstance(pool, PlainPool) and pool.proxy is None
             if not direct:
-                host, _, port = attempt.where.rpartition(":")
                 # The proxy looks the name up for itself; what is known to be refused is not even named to it.
-                self._dialer.permit(attempt, host.strip("[]"), int(port))
+                # In the form that it would be told: other encodings of a name in another script may be other names.
+                host = urllib3.util.parse_url(url).host or ""
+                self._dialer.permit(attempt, host.strip("[]"), int(attempt.where.rpartition(":")[2]))
             response = self._send(attempt, pool, self._dialer if direct else self._proxy_dialer, headers, method)
             if attempt.fileno() < 0:  # a SOCKS connection is not of our making
                 attempt.bind(response.fileno())
