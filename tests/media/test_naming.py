@@ -266,6 +266,12 @@ class TestHeaders:
         with pytest.raises(TypeError):
             check_headers(headers)  # type: ignore[arg-type]
 
+    @pytest.mark.parametrize("name", ["Content-Length", "content-length", "TRANSFER-ENCODING"])
+    def test_what_announces_a_body(self, name: str) -> None:
+        """It would eat the beginning of the next request on the connection, which may be another stream's."""
+        with pytest.raises(ValueError, match=f"{name}.*leave it out"):
+            check_headers({"Accept": "*/*", name: "5"})
+
     def test_one_name_in_two_cases(self) -> None:
         with pytest.raises(ValueError, match="twice"):
             check_headers({"X-Token": "a", "x-token": "b"})
