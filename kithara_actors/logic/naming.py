@@ -44,7 +44,8 @@ _URL = re.compile(
 )
 _PREFIX = re.compile(r"(?:[A-Za-z][A-Za-z0-9+.-]*:)?//")
 _UNSAFE = re.compile(r"[\x00-\x20\x7f-\x9f\ud800-\udfff]|\s")
-_BAD_HOST = re.compile(r'["%<>\\^`{|}\[\]]')
+# The last three are dots to IDNA (RFC 3490 section 3.1), but not to those who look at the URL to judge it.
+_BAD_HOST = re.compile(r'["%<>\\^`{|}\[\]\u3002\uff0e\uff61]')
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _HOST_LIMIT = 255
 """RFC 1035 section 2.3.4; also keeps what is said of an origin small enough for any message."""

@@ -292,6 +292,13 @@ def test_behind_a_proxy_a_name_is_looked_up_as_the_proxy_is_told_it(monkeypatch:
     assert asked == ["xn--fa-hia.test"]
 
 
+def test_behind_a_proxy_a_name_in_another_script_is_asked_for() -> None:
+    with Proxy() as proxy, transport(proxies={"http": proxy.url}) as via:
+        assert fetch(via, "http://b\u00fccher.test/a").end == 5
+        assert fetch(via, "http://B\u00dcCHER.test:81/a").end == 5
+        assert proxy.asked == ["http://xn--bcher-kva.test/a", "http://xn--bcher-kva.test:81/a"]
+
+
 def test_a_name_that_only_the_proxy_knows_is_not_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     real = socket.getaddrinfo
 
