@@ -261,6 +261,20 @@ def test_behind_a_proxy_names_are_looked_up_and_refused_here(monkeypatch: pytest
     assert asked == ["music.test"]
 
 
+@pytest.mark.parametrize("besides", ["", "127.0.0.1,localhost"])
+def test_the_environment_opens_no_way_around(origin: Origin, monkeypatch: pytest.MonkeyPatch, besides: str) -> None:
+    url = origin.add("/a", Resource(size=SIZE))
+    with Proxy(url) as proxy:
+        monkeypatch.setenv("http_proxy", proxy.url)
+        monkeypatch.setenv("no_proxy", besides)
+        with transport(public_only=True, trust_env=True) as via:
+            for one in (url, "http://1.1.1.1/a"):
+                with pytest.raises(PolicyError, match=r"127\.0\.0\.1 is a loopback address"):
+                    fetch(via, one)
+        assert proxy.asked == ["http://1.1.1.1/a"]
+    assert origin.requests == []
+
+
 def test_behind_a_proxy_a_redirect_is_refused_too(origin: Origin) -> None:
     target = origin.add("/a", Resource(size=SIZE))
     with Proxy(target) as proxy, transport(public_only=True, proxies={"http": proxy.url}) as via:
