@@ -54,9 +54,10 @@ class Config:
     url_policy: Callable[[str], object] | None = None
     """Asked about each URL before it is requested, the first of every attempt and each redirect.
 
-    It refuses by raising, or by returning something false other than None; the read then raises PolicyError. It runs
-    on a thread of the system's and has 5 seconds. Local paths it is not asked about. It judges names, not addresses:
-    `public_only`, which is ready-made, binds the connection to the addresses that were allowed.
+    It refuses by raising, or by returning something false; the read then raises PolicyError. None lets pass: a
+    function that only raises returns it. So does `re.match` where nothing matches: wrap that in `bool`. It runs on up
+    to four threads of the system's at once and has 5 seconds. Local paths it is not asked about. It judges names, not
+    addresses: `public_only`, which is ready-made, binds the connection to the addresses that were allowed.
     """
     key: Callable[[str], str] | None = None
     event_capacity: int = 1024

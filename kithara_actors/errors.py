@@ -144,7 +144,10 @@ class SystemStopped(StreamError):
 
 
 class PolicyError(StreamError):
-    """A rule of the configuration forbids the request."""
+    """A rule of the configuration forbids the request, or a callable of the application failed to say how to make it.
+
+    `retryable` where only no thread was free to ask.
+    """
 
 
 class DigestMismatch(StreamError):

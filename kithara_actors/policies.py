@@ -33,7 +33,8 @@ def public_only(url: str) -> bool:
         raise PolicyError(f"public_only refuses {redact(url)!r:.200}: it is not an http(s) URL") from None
     host = parts.hostname or ""
     try:
-        found = socket.getaddrinfo(host, parts.port or parts.scheme, type=socket.SOCK_STREAM)
+        # Without a port: the names of services are not known everywhere.
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError):
         raise PolicyError(f"public_only refuses {redact(url)}: its host cannot be resolved") from None
     for *_, address in found:

@@ -114,9 +114,10 @@ class ActorSystem:
         for this stream alone, in memory, and gone with it. `resolve` is for signed URLs: called with `source` (without
         userinfo) it returns the URL to request instead, before the first request and again on 401, 403, 404 or 410.
         The asset is still that of `source`; on another origin `headers` of a mapping are dropped as at a redirect.
-        Either is asked again once, until more bytes have come; it runs on a thread of the system's, where 5 seconds
-        are its limit, and what it raises becomes PolicyError. Of streams that share an asset, the callables of the
-        first serve them all.
+        Either is asked again once, until more bytes have come, and never twice at a time for one asset; it runs on a
+        thread of the system's, where 5 seconds are its limit, and what it raises becomes PolicyError. Before the first
+        byte that is the end of the stream; later the bytes that came are still served, and the next read of others
+        asks again. Of streams that share an asset, the callables of the first serve them all.
         """
         if digest is not None:
             raise ValueError("digest is not supported by this version")

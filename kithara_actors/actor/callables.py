@@ -6,13 +6,13 @@ No object of the application's leaves this module but as text: what is said trav
 from __future__ import annotations
 
 import contextlib
+import functools
 import inspect
 import itertools
-import queue
 import threading
 import weakref
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from actors.clock import monotonic
@@ -28,18 +28,23 @@ CALL_LIMIT = 5.0
 REQUEST_LIMIT = 48 * 1024
 """Bytes that a URL and its headers may have together, so that they fit one message."""
 _THREADS = 4
+_LEFT_BEHIND = 16
+"""Threads that may hang in a callable that was given up, and are replaced for as long."""
 _STOP_WITHIN = 1.0
+_URL_SHOWN = 500
+_TEXT_LIMIT = 2000
+"""Characters of an error: a server chooses where it redirects to, and what is said of that must fit a message."""
 
 _Pairs = tuple[tuple[str, str], ...]
 
 
 @dataclass(slots=True, eq=False)
 class Question:
-    """What is to be found out about `url`: first `resolve`, then `headers` of `calls`, last `policy`.
+    """What is to be found out about `url`: first `resolve` of `calls`, then `policy`, last `headers` of `calls`.
 
     The policy is asked about `place` instead, where redirects from `url` are known to lead to.
 
-    `label` names the callable that runs, for who gives it up; None before the first.
+    `label` names the callable that runs, for who gives it up; None before the first. `dropped`: it was given up.
     """
 
     url: str
@@ -55,32 +60,34 @@ class Question:
         url, headers = self.url, dict(self.headers)
         if self.calls is not None and self.calls.resolve is not None:
             url, headers = self._resolved(self.calls.resolve, headers)
-        if self.calls is not None and self.calls.headers is not None:
-            headers = self._with_headers(self.calls.headers, url, headers)
-        if self.calls is not None and request_size(url, headers) > REQUEST_LIMIT:
-            raise PolicyError(f"{self.label}: URL and headers must stay under {REQUEST_LIMIT} bytes together")
         if self.policy is not None:
             judged = self.place or url
             said = self._call("url_policy", self.policy, judged)
             # None too lets pass: it is what a policy that raises returns for what it likes.
             if said is not None and not self._guard(lambda: bool(said), judged):
-                raise PolicyError(f"{self.label} refuses {redact(judged)}")
+                raise PolicyError(f"{self.label} refuses {_shown(judged)}")
+        # Only now: no credentials are made for an address that is refused.
+        if self.calls is not None and self.calls.headers is not None:
+            headers = self._with_headers(self.calls.headers, url, headers)
+        if self.calls is not None and request_size(url, headers) > REQUEST_LIMIT:
+            raise PolicyError(f"{self.label}: URL and headers must stay under {REQUEST_LIMIT} bytes together")
         return url, tuple(headers.items())
 
     def late(self) -> Failure:
-        """The answer of who no longer waits for this one."""
+        """The answer of who no longer waits for this one; retryable where others were in the way."""
         who = "no thread was free for the callables" if self.label is None else f"{self.label} did not answer"
-        return PolicyError(f"{who} for {redact(self.url)} within {CALL_LIMIT:g} s").failure
+        text = f"{who} for {_shown(self.url)} within {CALL_LIMIT:g} s"
+        return _fit(PolicyError(text, retryable=self.label is None).failure)
 
     def _resolved(self, resolve: Callable[[str], str], headers: dict[str, str]) -> tuple[str, dict[str, str]]:
         said: object = self._call("resolve", resolve, self.url)
         if not isinstance(said, str):
-            raise PolicyError(f"{self.label} returned {type(said).__name__} for {redact(self.url)}, not a URL")
+            raise PolicyError(f"{self.label} returned {type(said).__name__} for {_shown(self.url)}, not a URL")
         try:
             url, authorization = split_userinfo(said)
             same = origin_of(url) == origin_of(self.url)
         except ValueError as error:
-            raise PolicyError(f"{self.label} returned no usable URL for {redact(self.url)}: {error}") from None
+            raise PolicyError(f"{self.label} returned no usable URL for {_shown(self.url)}: {error}") from None
         # As at a redirect: what was meant for one host is not told to another.
         kept = {name: value for name, value in headers.items() if same or name.lower() in HARMLESS_HEADERS}
         if authorization is not None and not any(name.lower() == "authorization" for name in kept):
@@ -94,12 +101,13 @@ class Question:
         try:
             given: dict[str, str] = self._guard(lambda: check_headers(said), url, TypeError, ValueError)
         except (TypeError, ValueError) as error:
-            raise PolicyError(f"{self.label} returned no usable headers for {redact(url)}: {error}") from None
+            raise PolicyError(f"{self.label} returned no usable headers for {_shown(url)}: {error}") from None
         names = {name.lower() for name in given}
         return {name: value for name, value in headers.items() if name.lower() not in names} | given
 
     def _call(self, role: str, call: Callable[[str], Any], url: str) -> Any:
-        self.label = f"{role} {getattr(call, '__qualname__', type(call).__name__)}"
+        self.label = role
+        self.label = f"{role} {_name(call)}"
         said = self._guard(lambda: call(url), url)
         if inspect.isawaitable(said):
             if inspect.iscoroutine(said):
@@ -113,25 +121,26 @@ class Question:
             return call()
         except PolicyError as error:
             text = str(error).replace(self.url, redact(self.url)).replace(url, redact(url))
-            raise PolicyError(f"{self.label} refuses {redact(url)}: {text}") from None
+            raise PolicyError(f"{self.label} refuses {_shown(url)}: {text}") from None
         except but:
             raise
         except BaseException as error:  # noqa: BLE001 - a SystemExit of theirs must not end a thread of ours
-            raise PolicyError(f"{self.label} failed for {redact(url)}: {type(error).__name__}") from None
+            raise PolicyError(f"{self.label} failed for {_shown(url)}: {type(error).__name__}") from None
 
 
 class Callables:
-    """Asks on up to four daemon threads, started when needed. Safe from any thread; only `stop` blocks."""
+    """Asks on up to four daemon threads, started when needed. Safe from any thread; only `stop` blocks.
+
+    A thread whose callable was given up is replaced, so that one that hangs is no matter for others; of such there
+    may be 16 more.
+    """
 
     def __init__(self) -> None:
         self._ids = itertools.count(1)
-        self._lock = threading.Lock()
+        self._changed = threading.Condition()
         self._given: weakref.WeakValueDictionary[int, SourceCalls] = weakref.WeakValueDictionary()
-        self._asked: queue.SimpleQueue[tuple[int, Question, Callable[[CallAnswered], object]] | None] = (
-            queue.SimpleQueue()
-        )
+        self._asked: dict[Question, tuple[int, Callable[[CallAnswered], object]]] = {}
         self._threads: dict[threading.Thread, Question | None] = {}
-        self._waiting = 0
         self._stopped = False
 
     def keep(
@@ -139,48 +148,68 @@ class Callables:
     ) -> SourceCalls:
         """The callables of one source under an id, by which `find` finds them for as long as somebody holds them."""
         calls = SourceCalls(next(self._ids), headers, resolve)
-        with self._lock:
+        with self._changed:
             self._given[calls.id] = calls
         return calls
 
     def find(self, number: int) -> SourceCalls | None:
         """What was kept under this id, or None when nobody holds it any more."""
-        with self._lock:
+        with self._changed:
             return self._given.get(number)
 
     def ask(self, question: Question, hear: Callable[[CallAnswered], object]) -> int:
         """Have `question` answered to `hear`, on another thread; returns the number of the call. Does not block."""
         call = next(self._ids)
         short: RuntimeError | None = None
-        with self._lock:
+        with self._changed:
             if not self._stopped:
+                self._asked[question] = (call, hear)
                 short = self._make_room()
-                self._waiting += short is None
+                if short is None:
+                    self._changed.notify()
+                else:
+                    del self._asked[question]
         if short is not None:
             failure = Failure("ConnectError", f"no thread to ask the callables on: {short}", retryable=True)
             hear(CallAnswered(call, question.url, (), failure))
-        else:
-            self._asked.put((call, question, hear))
         return call
 
+    def give_up(self, question: Question) -> bool:
+        """Nobody waits for `question` any more. Does not block.
+
+        True if its callable was called: the answer is heard all the same, when that returns. False if it is not asked.
+        """
+        with self._changed:
+            question.dropped = True
+            if self._asked.pop(question, None) is not None:
+                return False
+            self._make_room()
+            return True
+
     def stop(self, timeout: float) -> list[str]:
-        """End the threads, and leave those behind whose callable hangs: returns what these are. Blocks up to 1 s."""
-        with self._lock:
+        """End the threads, and leave those behind whose callable hangs: returns what these are. Blocks up to 1 s.
+
+        A callable may call it too: its own thread ends when it returns.
+        """
+        with self._changed:
             self._stopped = True
-            threads = list(self._threads)
-        for _ in threads:
-            self._asked.put(None)
+            self._asked.clear()
+            threads = [thread for thread in self._threads if thread is not threading.current_thread()]
+            self._changed.notify_all()
         deadline = monotonic() + min(timeout, _STOP_WITHIN)
         for thread in threads:
             thread.join(max(0.0, deadline - monotonic()))
-        with self._lock:
-            hanging = [question for thread, question in self._threads.items() if thread.is_alive()]
+        with self._changed:
+            hanging = [self._threads.get(thread) for thread in threads if thread.is_alive()]
         return [f"callable ({question.label})" if question is not None else "callable" for question in hanging]
 
     def _make_room(self) -> RuntimeError | None:
-        """A thread for one question more, unless there are enough. What prevents it matters only without any."""
-        busy = sum(question is not None for question in self._threads.values())
-        if len(self._threads) - busy > self._waiting or len(self._threads) == _THREADS:
+        """A thread for what waits, unless there are enough. What prevents it matters only without any."""
+        busy = [question for question in self._threads.values() if question is not None]
+        idle = len(self._threads) - len(busy)
+        if idle >= len(self._asked) or self._serving() >= _THREADS:
+            return None
+        if len(self._threads) >= _THREADS + _LEFT_BEHIND:
             return None
         thread = threading.Thread(target=self._work, name="kithara-callables", daemon=True)
         self._threads[thread] = None
@@ -191,26 +220,40 @@ class Callables:
             return None if self._threads else error
         return None
 
+    def _serving(self) -> int:
+        """Threads that are idle, or run what somebody waits for."""
+        return sum(question is None or not question.dropped for question in self._threads.values())
+
     def _work(self) -> None:
         me = threading.current_thread()
-        while (asked := self._asked.get()) is not None:
-            call, question, hear = asked
-            with self._lock:
-                self._waiting -= 1
-                if question.dropped or self._stopped:
-                    continue
-                self._threads[me] = question
-            try:
+        try:
+            while (asked := self._next(me)) is not None:
+                question, call, hear = asked
                 answer = _answer(call, question)
-            finally:
-                with self._lock:
+                with self._changed:
+                    # Before anybody hears: who asks next then finds this thread idle.
                     self._threads[me] = None
-            # What asked may be gone, and with it whoever wants to hear.
-            with contextlib.suppress(Exception):
-                hear(answer)
-            del asked, question, hear, answer
-        with self._lock:
-            self._threads.pop(me, None)
+                # What asked may be gone, and with it whoever wants to hear.
+                with contextlib.suppress(Exception):
+                    hear(answer)
+                # Nothing of theirs is held while there is nothing to do.
+                del asked, question, hear, answer
+        finally:
+            with self._changed:
+                del self._threads[me]
+
+    def _next(self, me: threading.Thread) -> tuple[Question, int, Callable[[CallAnswered], object]] | None:
+        """What is to be asked next; None when this thread is to end. Blocks."""
+        with self._changed:
+            while not self._asked:
+                # Whose callable came back after it was given up may have been replaced.
+                if self._stopped or self._serving() > _THREADS:
+                    return None
+                self._changed.wait()
+            question = next(iter(self._asked))
+            call, hear = self._asked.pop(question)
+            self._threads[me] = question
+            return question, call, hear
 
 
 def request_size(url: str, headers: Mapping[str, str]) -> int:
@@ -223,8 +266,25 @@ def _answer(call: int, question: Question) -> CallAnswered:
     try:
         url, headers = question.answer()
     except KitharaError as error:
-        return CallAnswered(call, question.url, (), error.failure)
+        return CallAnswered(call, question.url, (), _fit(error.failure))
     except BaseException as error:  # noqa: BLE001 - an object of theirs can fail at whatever is done with it
-        failure = PolicyError(f"{question.label} failed for {redact(question.url)}: {type(error).__name__}").failure
-        return CallAnswered(call, question.url, (), failure)
+        text = f"{question.label} failed for {_shown(question.url)}: {type(error).__name__}"
+        return CallAnswered(call, question.url, (), _fit(PolicyError(text).failure))
     return CallAnswered(call, url, headers, None)
+
+
+def _fit(failure: Failure) -> Failure:
+    """The failure with a text that is one line, and that any message can carry."""
+    text = " ".join(failure.text.encode("utf-8", "replace").decode().split())
+    return replace(failure, text=text if len(text) <= _TEXT_LIMIT else f"{text[:_TEXT_LIMIT]}…")
+
+
+def _shown(url: str) -> str:
+    shown = redact(url)
+    return shown if len(shown) <= _URL_SHOWN else f"{shown[:_URL_SHOWN]}…"
+
+
+def _name(call: Callable[[str], Any]) -> str:
+    while isinstance(call, functools.partial):
+        call = call.func
+    return str(getattr(call, "__qualname__", type(call).__name__))

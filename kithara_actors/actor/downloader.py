@@ -129,9 +129,10 @@ class Downloader(Behaviour):
                 if current is not None and current[1].attempt == attempt:
                     self._enquiries.judge(command, current[0])
             case CallAnswered():
-                self._told(self._enquiries.heard(command))
-            case CallLate(call):
-                self._told(self._enquiries.late(call))
+                for outcome in self._enquiries.heard(command):
+                    self._told(outcome)
+            case CallLate():
+                self._told(self._enquiries.late(command))
             case BackoffOver(request, attempt):
                 self._do(fetch.DelayOver(request, attempt))
             case CancelAdmitted(request, reason):

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from actors.actor.address import Address
 from actors.actor.timers import Timers
 from kithara_actors.actor.callables import CALL_LIMIT, Callables, Question
 from kithara_actors.errors import Failure
 from kithara_actors.logic.fetch import Ask, Cancel, Told
-from kithara_actors.logic.naming import HARMLESS_HEADERS
+from kithara_actors.logic.naming import HARMLESS_HEADERS, origin_of
 from kithara_actors.messages.commands import CallAnswered, CallLate
 from kithara_actors.messages.records import FetchSpec, SourceCalls
 from kithara_actors.messages.worker import AskRedirect, RedirectJudged
@@ -35,14 +35,23 @@ class _Way:
 
 
 @dataclass(frozen=True, slots=True)
-class _Pending:
-    """A question about an attempt, along a known `way` or for a new one; with `worker`, about its redirect."""
+class _Waiter:
+    """An attempt that an answer keeps waiting: before it begins, at `place` if that is known, or at a redirect in
+    `worker`."""
 
-    question: Question
     request: RequestId
     attempt: int
-    way: _Way | None = None
+    place: str | None = None
     worker: int | None = None
+
+
+@dataclass(slots=True, eq=False)
+class _Pending:
+    """A question along a known `way`, about a redirect, or for the new way of its source: all who want that wait."""
+
+    question: Question
+    way: _Way | None = None
+    waiters: list[_Waiter] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +77,8 @@ class Enquiries:
         self._find = find
         self._timers = timers
         self._pending: dict[int, _Pending] = {}
+        self._finding: dict[int, int] = {}
+        """The call by which a source's new way is found, by the id of its callables: never two at a time."""
         self._ways: weakref.WeakKeyDictionary[SourceCalls, _Way] = weakref.WeakKeyDictionary()
         self._taken: dict[RequestId, _Way] = {}
 
@@ -82,41 +93,51 @@ class Enquiries:
         if way is not None and ask.renew and way is self._taken.get(spec.request):
             way = None
         place = None if spec.place is None else spec.place.url
-        if way is not None:
-            if self._policy is None:
-                self._taken[spec.request] = way
-                return Told(spec.request, ask.attempt)
-            question = Question(way.url, way.headers, None, self._policy, place)
+        waiter = _Waiter(spec.request, ask.attempt, place)
+        if calls is not None and calls.id in self._finding:
+            self._wait(waiter, self._finding[calls.id])
+        elif way is None:
+            self._put(_Pending(Question(spec.url, spec.headers, calls, self._policy, place)), waiter)
+        elif self._policy is None:
+            self._taken[spec.request] = way
+            return Told(spec.request, ask.attempt)
         else:
-            question = Question(spec.url, spec.headers, calls, self._policy, place)
-        self._put(_Pending(question, spec.request, ask.attempt, way))
+            self._judge_way(way, waiter)
         return None
 
     def judge(self, report: AskRedirect, worker: int) -> None:
         """Ask the policy whether the attempt may follow its redirect."""
-        question = Question(report.url, policy=self._policy)
-        self._put(_Pending(question, report.request, report.attempt, worker=worker))
+        pending = _Pending(Question(report.url, policy=self._policy))
+        self._put(pending, _Waiter(report.request, report.attempt, worker=worker))
 
-    def heard(self, answered: CallAnswered) -> Told | Verdict | None:
-        """An answer came; what follows, or None where nobody waits for it any more."""
-        pending = self._pending.pop(answered.call, None)
+    def heard(self, answered: CallAnswered) -> list[Told | Verdict]:
+        """An answer came; what follows for each that still waits for it."""
+        pending = self._drop(answered.call)
         if pending is None:
-            return None
-        if pending.worker is None and answered.failure is None:
-            way, calls = pending.way, pending.question.calls
-            if calls is not None:
-                way = self._ways[calls] = _Way(answered.url, answered.headers)
-            if way is not None:
-                self._taken[pending.request] = way
-        return _outcome(pending, answered.failure)
+            return []
+        way, calls = pending.way, pending.question.calls
+        if calls is not None and answered.failure is None:
+            way = self._ways[calls] = _Way(answered.url, answered.headers)
+        outcomes: list[Told | Verdict] = []
+        for waiter in pending.waiters:
+            if way is not None and answered.failure is None:
+                if self._policy is not None and waiter.place != pending.question.place:
+                    # It joined for the way, and goes to where the policy has not been asked about yet.
+                    self._judge_way(way, waiter)
+                    continue
+                self._taken[waiter.request] = way
+            outcomes.append(_outcome(waiter, answered.failure))
+        return outcomes
 
-    def late(self, call: int) -> Told | Verdict | None:
-        """The time for an answer is over."""
-        pending = self._pending.pop(call, None)
-        if pending is None:
+    def late(self, late: CallLate) -> Told | Verdict | None:
+        """The time of a request for an answer is over; what follows, or None if it no longer waits."""
+        pending = self._pending.get(late.call)
+        waiter = None if pending is None else _waiter(pending, late.request)
+        if pending is None or waiter is None:
             return None
-        pending.question.dropped = True
-        return _outcome(pending, pending.question.late())
+        failure = pending.question.late()
+        self._leave(late.call, pending, waiter)
+        return _outcome(waiter, failure)
 
     def directed(self, spec: FetchSpec) -> FetchSpec:
         """The spec of a request as a worker gets it: along the way of its callables, at the place that this led to."""
@@ -126,7 +147,9 @@ class Enquiries:
         place = spec.place
         if place is None:
             return spec
-        kept = tuple(pair for pair in spec.headers if not place.bare or pair[0].lower() in HARMLESS_HEADERS)
+        # A renewed way may begin elsewhere than the one whose redirects led to the place.
+        bare = place.bare or (way is not None and origin_of(way.url) != origin_of(place.url))
+        kept = tuple(pair for pair in spec.headers if not bare or pair[0].lower() in HARMLESS_HEADERS)
         return replace(spec, url=place.url, headers=kept)
 
     def renewable(self, spec: FetchSpec, failure: Failure | None) -> bool:
@@ -141,19 +164,50 @@ class Enquiries:
     def forget(self, request: RequestId) -> None:
         """The request has ended."""
         self._taken.pop(request, None)
-        for call in [call for call, pending in self._pending.items() if pending.request == request]:
-            self._pending.pop(call).question.dropped = True
+        for call, pending in list(self._pending.items()):
+            waiter = _waiter(pending, request)
+            if waiter is not None:
+                self._leave(call, pending, waiter)
 
-    def _put(self, pending: _Pending) -> None:
+    def _judge_way(self, way: _Way, waiter: _Waiter) -> None:
+        self._put(_Pending(Question(way.url, way.headers, None, self._policy, waiter.place), way), waiter)
+
+    def _put(self, pending: _Pending, waiter: _Waiter) -> None:
         me = self._find("downloader")
         if me is None:
             return  # it is being ended
         call = self._callables.ask(pending.question, me.tell)
         self._pending[call] = pending
-        self._timers.after(CALL_LIMIT, me, CallLate(call))
+        if pending.question.calls is not None:
+            self._finding[pending.question.calls.id] = call
+        self._wait(waiter, call)
+
+    def _wait(self, waiter: _Waiter, call: int) -> None:
+        me = self._find("downloader")
+        if me is not None:
+            self._pending[call].waiters.append(waiter)
+            self._timers.after(CALL_LIMIT, me, CallLate(call, waiter.request))
+
+    def _leave(self, call: int, pending: _Pending, waiter: _Waiter) -> None:
+        pending.waiters.remove(waiter)
+        if pending.waiters:
+            return
+        # What a source's callables say is still worth hearing; and while they run they are not called again.
+        if not self._callables.give_up(pending.question) or pending.question.calls is None:
+            self._drop(call)
+
+    def _drop(self, call: int) -> _Pending | None:
+        pending = self._pending.pop(call, None)
+        if pending is not None and pending.question.calls is not None:
+            del self._finding[pending.question.calls.id]
+        return pending
 
 
-def _outcome(pending: _Pending, failure: Failure | None) -> Told | Verdict:
-    if pending.worker is None:
-        return Told(pending.request, pending.attempt, failure)
-    return Verdict(pending.worker, RedirectJudged(pending.attempt, failure))
+def _waiter(pending: _Pending, request: RequestId) -> _Waiter | None:
+    return next((waiter for waiter in pending.waiters if waiter.request == request), None)
+
+
+def _outcome(waiter: _Waiter, failure: Failure | None) -> Told | Verdict:
+    if waiter.worker is None:
+        return Told(waiter.request, waiter.attempt, failure)
+    return Verdict(waiter.worker, RedirectJudged(waiter.attempt, failure))

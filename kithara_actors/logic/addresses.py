@@ -1,7 +1,7 @@
 """Which network addresses are public: what a server may be asked for on behalf of strangers, and what it may not.
 
 Sources: the IANA registries of special-purpose addresses (RFC 6890, as of 2025) and of IPv6 address space; RFC 4291
-(IPv4 inside IPv6), RFC 3056 (6to4), RFC 6052 and RFC 8215 (NAT64), RFC 2765 (SIIT).
+(IPv4 inside IPv6), RFC 3056 (6to4), RFC 5214 (ISATAP), RFC 6052 and RFC 8215 (NAT64), RFC 2765 (SIIT).
 """
 
 from __future__ import annotations
@@ -71,6 +71,9 @@ _EMBEDDED = tuple(
     )
 )
 
+_ISATAP = 0x5EFE
+"""Stands before the IPv4 address in an interface identifier, in any network; with 0x0200 in front for a public one."""
+
 
 def refusal(address: str) -> str | None:
     """Why `address` is not public, in words such as "a loopback address"; None if it is.
@@ -89,9 +92,12 @@ def refusal(address: str) -> str | None:
     if exact is not None:
         return exact
     inside = next(_inside(given), None)
-    if inside is not None:
-        return _within(inside, _REFUSED_4)
-    return None if given in _GLOBAL_6 else "a reserved address"
+    if inside is None and given not in _GLOBAL_6:
+        return "a reserved address"
+    why = None if inside is None else _within(inside, _REFUSED_4)
+    if why is None and int(given) >> 32 & 0xFDFFFFFF == _ISATAP:
+        return _within(ipaddress.IPv4Address(int(given) & 0xFFFFFFFF), _REFUSED_4)
+    return why
 
 
 def _within(

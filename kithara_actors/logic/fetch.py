@@ -219,7 +219,8 @@ class FetchBook:
         """Whether the partial is worth keeping: the budget is spent, or room or a right is missing, not the body."""
         if failure.kind in ("RetryExhausted", "StorageFull") or failure.retryable:
             return True
-        return failure.kind == "StatusError" and failure.status in (401, 403) and life.landed > 0
+        denied = failure.kind == "PolicyError" or failure.status in (401, 403)
+        return denied and life.landed > 0
 
     def _lost(self, life: _Life, landed: int) -> list[Action]:
         if self._policy.renews(landed - life.landed):

@@ -44,11 +44,15 @@ _URL = re.compile(
 )
 _PREFIX = re.compile(r"(?:[A-Za-z][A-Za-z0-9+.-]*:)?//")
 _UNSAFE = re.compile(r"[\x00-\x20\x7f-\x9f\ud800-\udfff]|\s")
-_BAD_HOST = re.compile(r'["%<>\\^`{|}\[\]]')
+# The last three are dots to IDNA (RFC 3490 section 3.1), but not to those who look at the URL to judge it.
+_BAD_HOST = re.compile(r'["%<>\\^`{|}\[\]\u3002\uff0e\uff61]')
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _HOST_LIMIT = 255
 """RFC 1035 section 2.3.4; also keeps what is said of an origin small enough for any message."""
 _EXTENSION = re.compile(r"[0-9A-Za-z]{1,16}")
+
+_OF_A_BODY = frozenset({"content-length", "transfer-encoding"})
+"""The server would take the next request on the connection, of whatever stream, for the body."""
 
 # The store itself writes files with these endings beside the assets.
 _RESERVED_EXTENSIONS = frozenset({"part", "tmp"})
@@ -206,9 +210,9 @@ def _usable_extension(text: str) -> bool:
 def check_headers(headers: Mapping[str, str]) -> dict[str, str]:
     """A copy of the caller's headers, spaces around the values removed (RFC 9110 section 5.5).
 
-    TypeError for a name or value that is not a str; ValueError for a name that is empty, not a token or
-    given twice in different case, and for a value with CR, LF or NUL or outside Latin-1 (what HTTP/1.1 can
-    carry). The text names the header, never its value.
+    TypeError for a name or value that is not a str; ValueError for a name that is empty, not a token,
+    given twice in different case or about a body (no request has one), and for a value with CR, LF or NUL or
+    outside Latin-1 (what HTTP/1.1 can carry). The text names the header, never its value.
     """
     checked: dict[str, str] = {}
     seen: set[str] = set()
@@ -217,6 +221,8 @@ def check_headers(headers: Mapping[str, str]) -> dict[str, str]:
             raise TypeError(f"a header name must be a str, not {type(name).__name__}")
         if _TOKEN.fullmatch(name) is None:
             raise ValueError(f"the header name {name!r} is not a token (RFC 9110 section 5.6.2)")
+        if name.lower() in _OF_A_BODY:
+            raise ValueError(f"the header {name!r} announces a body, and no request has one: leave it out")
         if not isinstance(value, str):
             raise TypeError(f"the value of the header {name!r} must be a str, not {type(value).__name__}")
         if name.lower() in seen:

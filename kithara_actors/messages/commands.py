@@ -214,10 +214,11 @@ class CallAnswered(Command):
 
 @dataclass(frozen=True, slots=True)
 class CallLate(Command):
-    """Timers → Downloader: the time for question `call` is over."""
+    """Timers → Downloader: the time that `request` has for an answer to question `call` is over."""
 
     TAG = 86
     call: int
+    request: RequestId
 
 
 # --- AssetStore -----------------------------------------------------------------------------------------------

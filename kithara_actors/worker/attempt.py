@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import ipaddress
 import os
 import select
 import socket
@@ -147,9 +148,16 @@ class Dialer:
         raise ConnectError(f"cannot connect to {host}:{port}: {reason}")
 
     def permit(self, attempt: Attempt, host: str, port: int) -> None:
-        """Look `host` up, only to raise what `dial` would raise without connecting."""
-        if self._refusal is not None:
-            self._permitted(attempt, host, port, monotonic() + self._timeout)
+        """Look `host` up, only to raise what `dial` would raise without connecting: somebody else will connect.
+
+        An IPv4 address is refused in any form but four decimal numbers: `010.0.0.1` is 8.0.0.1 here and 10.0.0.1
+        elsewhere.
+        """
+        if self._refusal is None:
+            return
+        addresses = self._permitted(attempt, host, port, monotonic() + self._timeout)
+        if _is_odd_spelling(host):
+            raise PolicyError(f"public_only refuses {host}:{port} through a proxy: write it as {addresses[0][4][0]}")
 
     def _permitted(self, attempt: Attempt, host: str, port: int, deadline: float) -> list[_Address]:
         addresses = self._resolve(attempt, host, port, deadline)
@@ -198,6 +206,18 @@ class Dialer:
                 raise ConnectError(f"cannot resolve host {host}", retryable=False)
             raise ConnectError(f"cannot resolve host {host}: {found.strerror}")
         return found
+
+
+def _is_odd_spelling(host: str) -> bool:
+    try:
+        socket.inet_aton(host)
+    except OSError:
+        return False
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return True
+    return False
 
 
 def _connect(

@@ -91,7 +91,8 @@ class _Plain(HTTPConnection):
     def _new_conn(self) -> socket.socket:
         attempt, dialer = active.attempt, active.dialer
         if attempt is None or dialer is None:
-            return super()._new_conn()
+            # What connects by itself would pass by the check of its address, and no cancel could reach it.
+            raise RuntimeError("a connection can only be opened for an attempt")
         attempt.fresh = True
         # With the final dot, where there is one: it keeps the resolver from trying its search domains.
         host = getattr(self, "_dns_host", self.host)

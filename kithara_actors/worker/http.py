@@ -108,8 +108,8 @@ class Transport:
             pool, attempt.target, attempt.where = self._route(url)
             direct = isinstance(pool, PlainPool) and pool.proxy is None
             if not direct:
-                host, _, port = attempt.where.rpartition(":")
                 # The proxy looks the name up for itself; what is known to be refused is not even named to it.
+                host, _, port = attempt.where.rpartition(":")
                 self._dialer.permit(attempt, host.strip("[]"), int(port))
             response = self._send(attempt, pool, self._dialer if direct else self._proxy_dialer, headers, method)
             if attempt.fileno() < 0:  # a SOCKS connection is not of our making
@@ -168,12 +168,16 @@ class Transport:
         """Pool, request target and host:port for `url`."""
         parts = urllib.parse.urlsplit(url)
         port = parts.port or _PORTS.get(parts.scheme)
-        if port is None or not parts.hostname:
+        host = parts.hostname
+        if port is None or not host:
             raise ProtocolError("not an http or https URL with a host")
-        where = f"[{parts.hostname}]:{port}" if ":" in parts.hostname else f"{parts.hostname}:{port}"
+        if not host.isascii():
+            # In one form for all: other encodings of a name in another script may be other names.
+            host = urllib3.util.parse_url(url).host or ""
+        where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         target = urllib.parse.quote(target, safe=_TARGET_SAFE)
-        pool = self._pool(parts.scheme, parts.hostname, port, where)
+        pool = self._pool(parts.scheme, host, port, where)
         if pool.proxy is not None and parts.scheme == "http":
             netloc = where.removesuffix(":80")
             target = f"http://{netloc}{target}"

@@ -212,7 +212,8 @@ class FetchHandler:
                 del self._verdicts[order.attempt]
         attempt.check()
         if verdict.answer is None:
-            raise PolicyError(f"nobody has judged the redirect to {redact(url)} within {_VERDICT_WITHIN:g} s")
+            # Cut, so that it fits a message: with its values hidden, a URL can be several times as long.
+            raise PolicyError(f"nobody has judged the redirect to {redact(url):.500} within {_VERDICT_WITHIN:g} s")
         if verdict.answer.failure is not None:
             raise restore(verdict.answer.failure)
 

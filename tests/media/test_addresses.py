@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import socket
+from typing import Any
 
 import pytest
 from hypothesis import assume, example, given
@@ -69,6 +70,10 @@ V6 = st.one_of(
         ("64:ff9b::10.0.0.1", "private"),
         ("2002:7f00:1::1", "loopback"),
         ("2002:c0a8:101:ffff::", "private"),
+        ("2001:470:1f0b::5efe:a00:1", "private"),
+        ("2a00:1450:4001:0:200:5efe:7f00:1", "loopback"),
+        ("2002:808:808::5efe:a9fe:a9fe", "metadata"),
+        ("4000::5efe:808:808", "reserved"),
         ("localhost", "not an address"),
         ("", "not an address"),
     ],
@@ -100,6 +105,9 @@ def test_refused(address: str, why: str) -> None:
         "::ffff:8.8.8.8",
         "64:ff9b::8.8.8.8",
         "2002:808:808::1",
+        "2a00:1450:4001:0:200:5efe:808:808",
+        "2a00:1450:4001:0:5efe:1:7f00:1",
+        "2a00:1450:4001:0:100:5efe:7f00:1",
     ],
 )
 def test_let_pass(address: str) -> None:
@@ -180,6 +188,19 @@ def test_public_only_lets_public_hosts_pass(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [(*kind, ("8.8.8.8", 80)), (*kind, ("10.0.0.1", 80))])
     with pytest.raises(PolicyError, match=r"10\.0\.0\.1 is a private address"):
         public_only("http://music.test/a")
+
+
+def test_public_only_needs_no_list_of_services(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small images of containers have none, and nothing would be public there."""
+    real = socket.getaddrinfo
+
+    def getaddrinfo(host: str, port: object, *args: Any, **options: Any) -> Any:
+        if isinstance(port, str):
+            raise socket.gaierror(socket.EAI_SERVICE, "Servname not supported for ai_socktype")
+        return real(host, port, *args, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    assert public_only("https://1.1.1.1/a")
 
 
 def test_public_only_refuses_a_host_that_nobody_knows(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import gc
-import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
 
-from kithara_actors.actor.callables import REQUEST_LIMIT, Callables, Question
+from kithara_actors.actor.callables import REQUEST_LIMIT, Question
 from kithara_actors.errors import PolicyError
-from kithara_actors.messages.commands import CallAnswered
 from kithara_actors.messages.records import SourceCalls
 
-WAIT = 30.0
 URL = "https://one.test/a?token=secret"
 SHOWN = r"https://one\.test/a\?token=…"
 
@@ -38,7 +36,7 @@ def failing(error: BaseException) -> Callable[[str], Any]:
 # --- What is asked, and what follows
 
 
-def test_the_order_is_resolve_headers_policy() -> None:
+def test_the_order_is_resolve_policy_headers() -> None:
     heard: list[tuple[str, str]] = []
 
     def resolve(url: str) -> str:
@@ -55,7 +53,14 @@ def test_the_order_is_resolve_headers_policy() -> None:
     way = question(headers, resolve, policy).answer()
     two = "https://two.test/b?signature=1"
     assert way == (two, (("Authorization", "Bearer 1"),))
-    assert heard == [("resolve", URL), ("headers", two), ("policy", two)]
+    assert heard == [("resolve", URL), ("policy", two), ("headers", two)]
+
+
+def test_no_credentials_are_made_for_what_is_refused() -> None:
+    asked: list[str] = []
+    with pytest.raises(PolicyError, match=r"url_policy .* refuses"):
+        question(lambda url: asked.append(url) or {}, policy=lambda _: False).answer()
+    assert asked == []
 
 
 @pytest.mark.parametrize(
@@ -178,182 +183,9 @@ def test_an_object_without_a_name_is_named_by_its_class() -> None:
         question(policy=Rules()).answer()
 
 
-# --- The threads
+def test_a_partial_is_named_by_its_function() -> None:
+    def rules(allowed: str, url: str) -> bool:
+        return url == allowed
 
-
-class Desk:
-    def __init__(self) -> None:
-        self.callables = Callables()
-        self.came = threading.Condition()
-        self.heard: dict[int, CallAnswered] = {}
-        self.gate = threading.Event()
-        self.entered = threading.Semaphore(0)
-
-    def hear(self, answer: CallAnswered) -> None:
-        with self.came:
-            self.heard[answer.call] = answer
-            self.came.notify_all()
-
-    def ask(self, asked: Question) -> int:
-        return self.callables.ask(asked, self.hear)
-
-    def answer(self, call: int) -> CallAnswered:
-        with self.came:
-            assert self.came.wait_for(lambda: call in self.heard, WAIT)
-            return self.heard[call]
-
-    def hang(self, url: str) -> None:
-        self.entered.release()
-        assert self.gate.wait(WAIT)
-
-    def hung(self, count: int) -> list[int]:
-        """So many calls that are in their callable until the gate opens."""
-        calls = [self.ask(question(policy=self.hang)) for _ in range(count)]
-        for _ in calls:
-            assert self.entered.acquire(timeout=WAIT)
-        return calls
-
-
-def threads() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name == "kithara-callables"]
-
-
-@pytest.fixture
-def desk() -> Iterator[Desk]:
-    made = Desk()
-    yield made
-    made.gate.set()
-    mine = threads()
-    made.callables.stop(WAIT)
-    for thread in mine:
-        thread.join(WAIT)
-        assert not thread.is_alive()
-
-
-def test_an_answer_comes_from_another_thread(desk: Desk) -> None:
-    ran: list[threading.Thread] = []
-
-    def policy(url: str) -> None:
-        ran.append(threading.current_thread())
-
-    call = desk.ask(question(lambda _: {"A": "1"}, policy=policy))
-    assert desk.answer(call) == CallAnswered(call, URL, (("A", "1"),), None)
-    assert ran[0] is not threading.current_thread()
-    assert ran[0].daemon
-
-
-def test_a_refusal_is_an_answer(desk: Desk) -> None:
-    call = desk.ask(question(policy=lambda _: False))
-    failure = desk.answer(call).failure
-    assert failure is not None
-    assert (failure.kind, failure.retryable) == ("PolicyError", False)
-
-
-def test_one_thread_is_enough_for_one_after_another(desk: Desk) -> None:
-    assert threads() == []
-    for _ in range(20):
-        desk.answer(desk.ask(question()))
-    assert len(threads()) == 1
-
-
-def test_there_are_at_most_four_and_the_rest_waits(desk: Desk) -> None:
-    calls = desk.hung(4)
-    late = desk.ask(question())
-    assert len(threads()) == 4
-    assert desk.heard == {}
-    desk.gate.set()
-    for call in (*calls, late):
-        assert desk.answer(call).failure is None
-    assert len(threads()) == 4
-
-
-def test_a_question_that_was_given_up_is_not_asked(desk: Desk) -> None:
-    desk.hung(4)
-    asked: list[str] = []
-    given_up = question(policy=asked.append)
-    desk.ask(given_up)
-    given_up.dropped = True
-    last = desk.ask(question())
-    desk.gate.set()
-    desk.answer(last)
-    assert asked == []
-
-
-def test_who_is_late_is_named() -> None:
-    asked = question(policy=failing(ValueError()))
-    assert asked.late().text == "no thread was free for the callables for https://one.test/a?token=… within 5 s"
-    with pytest.raises(PolicyError):
-        asked.answer()
-    text = asked.late().text
-    assert "hook did not answer for https://one.test/a?token=… within 5 s" in text
-    assert asked.late().kind == "PolicyError"
-
-
-def test_an_object_that_cannot_even_be_looked_at_ends_no_thread(desk: Desk) -> None:
-    class Odd:
-        @property
-        def __class__(self) -> Any:
-            raise SystemExit("secret")
-
-    failure = desk.answer(desk.ask(question(lambda _: Odd()))).failure
-    assert failure is not None
-    assert failure.kind == "PolicyError"
-    assert failure.text.endswith("failed for https://one.test/a?token=…: SystemExit")
-    assert len(threads()) == 1
-
-
-def test_an_ear_that_fails_ends_no_thread(desk: Desk) -> None:
-    def deaf(answer: CallAnswered) -> None:
-        raise RuntimeError("gone")
-
-    desk.callables.ask(question(), deaf)
-    assert desk.answer(desk.ask(question())).failure is None
-
-
-def test_stop_ends_idle_threads(desk: Desk) -> None:
-    desk.answer(desk.ask(question()))
-    assert desk.callables.stop(WAIT) == []
-    assert threads() == []
-
-
-def test_stop_leaves_behind_what_hangs_and_counts_it(desk: Desk) -> None:
-    desk.hung(2)
-    left = desk.callables.stop(0.05)
-    assert len(left) == 2
-    assert all(name.startswith("callable (url_policy") and "hang" in name for name in left)
-    desk.gate.set()
-    for thread in threads():
-        thread.join(WAIT)
-    assert threads() == []
-
-
-def test_nothing_is_asked_after_stop(desk: Desk) -> None:
-    desk.callables.stop(WAIT)
-    asked: list[str] = []
-    desk.ask(question(policy=asked.append))
-    assert (asked, threads()) == ([], [])
-
-
-def test_without_a_thread_it_is_said_at_once(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    def start(thread: threading.Thread) -> None:
-        raise RuntimeError("can't start new thread")
-
-    with monkeypatch.context() as patched:
-        patched.setattr(threading.Thread, "start", start)
-        call = desk.ask(question())
-    failure = desk.heard[call].failure
-    assert failure is not None
-    assert (failure.kind, failure.retryable) == ("ConnectError", True)
-    assert desk.answer(desk.ask(question())).failure is None
-
-
-def test_what_was_given_goes_with_who_holds_it() -> None:
-    callables = Callables()
-    calls = callables.keep(lambda _: {}, None)
-    other = callables.keep(None, str.upper)
-    number = calls.id
-    assert callables.find(number) is calls
-    assert callables.find(other.id) is other
-    del calls
-    gc.collect()
-    assert callables.find(number) is None
+    with pytest.raises(PolicyError, match=r"url_policy .*rules refuses"):
+        question(policy=functools.partial(functools.partial(rules), "https://two.test/")).answer()

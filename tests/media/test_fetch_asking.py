@@ -80,11 +80,26 @@ def test_nothing_runs_before_the_answer(asks: bool) -> None:
     assert book.handle(Told(ONE, 1), 1.0) == []
 
 
-def test_a_refusal_ends_the_request_for_good() -> None:
-    book = book_of()
-    assert book.handle(Told(ONE, 1, FORBIDDEN), 1.0) == [End(SPEC, 1000, failure=FORBIDDEN, attempts=1)]
+@pytest.mark.parametrize("start", [0, 1000])
+def test_a_refusal_ends_the_request(start: int) -> None:
+    """What has landed was allowed, and stays: only where there is nothing yet is it the end of the asset."""
+    spec = request_spec(calls=7, start=start)
+    book = FetchBook(RetryPolicy(max_retries=2))
+    book.handle(Start(spec), 1.0)
+    assert book.handle(Told(ONE, 1, FORBIDDEN), 1.0) == [
+        End(spec, start, failure=FORBIDDEN, gave_up=start > 0, attempts=1)
+    ]
     assert book.requests() == []
     assert book.handle(Told(ONE, 1), 1.0) == []
+
+
+@pytest.mark.parametrize("start", [0, 1000])
+def test_a_refusal_at_a_redirect_is_the_same(start: int) -> None:
+    spec = request_spec(start=start)
+    book = FetchBook(RetryPolicy(max_retries=2))
+    book.handle(Start(spec), 1.0)
+    (end,) = book.handle(Ended(ONE, 1, start, complete=False, failure=FORBIDDEN), 1.0)
+    assert end == End(spec, start, failure=FORBIDDEN, gave_up=start > 0, attempts=1)
 
 
 def test_a_passing_want_of_a_thread_costs_no_bytes() -> None:

@@ -68,6 +68,9 @@ def test_silence_is_no_consent(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(PolicyError, match=r"nobody has judged the redirect to http://two\.test/\?token=… within"):
         desk.judge()
     desk.handler.handle(CODEC.encode(RedirectJudged(7, None)), [])  # too late: of no effect
+    with pytest.raises(PolicyError, match="nobody has judged") as caught:
+        desk.judge(URL + "&".join("x" * 20_000))
+    assert len(str(caught.value)) < 1000
 
 
 @pytest.mark.parametrize("when", ["before the wait", "in the wait"])

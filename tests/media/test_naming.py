@@ -88,6 +88,9 @@ class TestCanonicalUrl:
             ("https://good\\@evil/", "percent-encode"),
             ("https://h<x>/", "host"),
             ("https://h%2f/", "host"),
+            ("https://127\u30020\u30020\u30021/", "host"),
+            ("https://h\uff0eexample/", "host"),
+            ("https://h\uff61example/", "host"),
             (" https://h/", "http:// or https://"),
             (f"https://{'h' * 256}/", "more than 253"),
             (f"https://[fe80::1%{'h' * 256}]/", "more than 253"),
@@ -265,6 +268,12 @@ class TestHeaders:
     def test_what_is_no_text(self, headers: object) -> None:
         with pytest.raises(TypeError):
             check_headers(headers)  # type: ignore[arg-type]
+
+    @pytest.mark.parametrize("name", ["Content-Length", "content-length", "TRANSFER-ENCODING"])
+    def test_what_announces_a_body(self, name: str) -> None:
+        """It would eat the beginning of the next request on the connection, which may be another stream's."""
+        with pytest.raises(ValueError, match=f"{name}.*leave it out"):
+            check_headers({"Accept": "*/*", name: "5"})
 
     def test_one_name_in_two_cases(self) -> None:
         with pytest.raises(ValueError, match="twice"):

@@ -146,7 +146,7 @@ def test_what_a_callable_raises_reaches_the_reader(origin: Origin, system: Actor
     options: dict[str, Any] = {what: hook}
     with system.open(f"{url}?token=secret", **options) as stream:
         for _ in range(2):
-            with pytest.raises(PolicyError, match=rf"^{what} .*hook failed for {url}\?token=…: ValueError$"):
+            with pytest.raises(PolicyError, match=rf"{what} .*hook failed for {url}\?token=…: ValueError$"):
                 stream.read(1)
     assert origin.requests == []
 
@@ -219,7 +219,7 @@ def test_a_refused_url_is_not_requested(origin: Origin) -> None:
     url = origin.add("/a", resource())
     with ActorSystem.start(workers=1, url_policy=policy) as system:
         with system.open(f"{url}?token=secret") as stream:
-            with pytest.raises(PolicyError, match=rf"^url_policy .*policy refuses {url}\?token=…$"):
+            with pytest.raises(PolicyError, match=rf"url_policy .*policy refuses {url}\?token=…$"):
                 stream.read(1)
         assert origin.requests == []
         with system.open(url) as stream:
@@ -309,10 +309,7 @@ def test_a_callable_that_does_not_answer_is_given_up(
     origin.add("/b", resource())
     url = origin.add("/a", Resource(always=Fault(redirect="/b")))
     with ActorSystem.start(workers=1, url_policy=gate) as system:
-        with (
-            system.open(url) as stream,
-            pytest.raises(PolicyError, match=r"url_policy Gate did not answer for http"),
-        ):
+        with system.open(url) as stream, pytest.raises(PolicyError, match=r"url_policy Gate did not answer for http"):
             stream.read(1)
         gate.open.set()
     assert "/b" not in [seen.path for seen in origin.requests]

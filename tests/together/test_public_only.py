@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import Any, Self
 
 import pytest
+from urllib3.connectionpool import HTTPConnectionPool
 
 from kithara_actors import ActorSystem, PolicyError, public_only
-from kithara_actors.errors import ConnectError
+from kithara_actors.errors import ConnectError, ProtocolError
 from kithara_actors.logic.response import Asked
 from kithara_actors.testing.origin import Fault, Origin, Resource, body
 from kithara_actors.worker.attempt import Attempt, Dialer
+from kithara_actors.worker.connections import PlainPool
 from kithara_actors.worker.fetcher import End, Order, run
 from kithara_actors.worker.http import Transport, TransportSettings
 from kithara_actors.worker.sink import Sink
@@ -167,12 +169,80 @@ def test_a_redirect_to_a_refused_address_is_not_followed(origin: Origin, neighbo
 
 
 @pytest.mark.parametrize(
-    "host", ["127.0.0.1", "localhost", "127.1", "2130706433", "0x7f000001", "0", "[::1]", "[::ffff:127.0.0.1]"]
+    "host",
+    [
+        "127.0.0.1",
+        "localhost",
+        "127.1",
+        "2130706433",
+        "0x7f000001",
+        "0177.0.0.1",
+        "017700000001",
+        "127.0.0.0x1",
+        "0",
+        "0.0.0.0",
+        "[::]",
+        "[::1]",
+        "[::127.0.0.1]",
+        "[::ffff:127.0.0.1]",
+        "[::ffff:7f00:1]",
+        "1.1.1.1@127.0.0.1",
+        "1.1.1.1:80@localhost",
+        "\uff11\uff12\uff17.0.0.1",
+        "127\u30020\u30020\u30021",
+        "loc\u00adalhost",
+    ],
 )
 def test_no_spelling_reaches_this_machine(origin: Origin, host: str) -> None:
     origin.add("/a", Resource(size=SIZE))
-    with transport(public_only=True) as via, pytest.raises(PolicyError, match="public_only refuses"):
+    # A name in odd characters may be none to urllib3, before it is looked up.
+    refused = PolicyError if host.isascii() else (PolicyError, ProtocolError)
+    with transport(public_only=True) as via, pytest.raises(refused):
         fetch(via, f"http://{host}:{port_of(origin)}/a?token=secret")
+    assert origin.requests == []
+
+
+@pytest.mark.parametrize(
+    "location",
+    [
+        "//127.0.0.1:{port}/a",
+        " http://127.0.0.1:{port}/a",
+        "http:127.0.0.1:{port}/a",
+        "http:/127.0.0.1:{port}/a",
+        "http:///127.0.0.1:{port}/a",
+        "\\\\127.0.0.1:{port}/a",
+        "/\\127.0.0.1:{port}/a",
+        "http:\\\\127.0.0.1:{port}/a",
+        "http://1.1.1.1\\@127.0.0.1:{port}/a",
+        "http://1.1.1.1\t@127.0.0.1:{port}/a",
+        "http://1.1.1.1#@127.0.0.1:{port}/a",
+        "http://1.1.1.1?@127.0.0.1:{port}/a",
+        "http://u:p@127.0.0.1:{port}/a",
+        "http://[::1]1.1.1.1:{port}/a",
+        "http://[::ffff:127.0.0.1%25lo]:{port}/a",
+        "http://localhost.:{port}/a",
+        "gopher://127.0.0.1:{port}/a",
+    ],
+)
+def test_what_readers_of_urls_disagree_about_leads_nowhere(origin: Origin, location: str) -> None:
+    """A Location is refused, or read as one on the host that sent it; at the end of ten of these it is over."""
+    origin.add("/a", Resource(size=SIZE))
+    with (
+        Proxy(location.format(port=port_of(origin))) as proxy,
+        transport(public_only=True, proxies={"http": proxy.url}) as via,
+        pytest.raises((PolicyError, ProtocolError, ConnectError)),
+    ):
+        fetch(via, "http://1.1.1.1/x/")
+    assert {url[:15] for url in proxy.asked} == {"http://1.1.1.1/"}
+    assert origin.requests == []
+
+
+def test_nothing_connects_by_itself(origin: Origin) -> None:
+    """A connection that urllib3 opened outside of an attempt would be to an address that nobody has checked."""
+    pool = PlainPool("127.0.0.1", port_of(origin))
+    with pytest.raises(RuntimeError, match="only be opened for an attempt"):
+        pool.urlopen("GET", "/a", retries=False)
+    pool.close()
     assert origin.requests == []
 
 
@@ -191,6 +261,20 @@ def test_behind_a_proxy_names_are_looked_up_and_refused_here(monkeypatch: pytest
     assert asked == ["music.test"]
 
 
+@pytest.mark.parametrize("besides", ["", "127.0.0.1,localhost"])
+def test_the_environment_opens_no_way_around(origin: Origin, monkeypatch: pytest.MonkeyPatch, besides: str) -> None:
+    url = origin.add("/a", Resource(size=SIZE))
+    with Proxy(url) as proxy:
+        monkeypatch.setenv("http_proxy", proxy.url)
+        monkeypatch.setenv("no_proxy", besides)
+        with transport(public_only=True, trust_env=True) as via:
+            for one in (url, "http://1.1.1.1/a"):
+                with pytest.raises(PolicyError, match=r"127\.0\.0\.1 is a loopback address"):
+                    fetch(via, one)
+        assert proxy.asked == ["http://1.1.1.1/a"]
+    assert origin.requests == []
+
+
 def test_behind_a_proxy_a_redirect_is_refused_too(origin: Origin) -> None:
     target = origin.add("/a", Resource(size=SIZE))
     with Proxy(target) as proxy, transport(public_only=True, proxies={"http": proxy.url}) as via:
@@ -198,6 +282,35 @@ def test_behind_a_proxy_a_redirect_is_refused_too(origin: Origin) -> None:
             fetch(via, "http://1.1.1.1/a")
         assert proxy.asked == ["http://1.1.1.1/a"]
     assert origin.requests == []
+
+
+@pytest.mark.parametrize("host", ["010.0.0.1", "01.01.01.01", "0x08.0.0.1", "1.1", "16843009"])
+def test_behind_a_proxy_an_address_is_written_so_that_all_read_the_same(host: str) -> None:
+    """`010.0.0.1` is 8.0.0.1, which is public, to the C library, and 10.0.0.1 to many a proxy."""
+    with Proxy() as proxy:
+        with transport(public_only=True, proxies={"http": proxy.url}) as via:
+            with pytest.raises(PolicyError, match=r"through a proxy: write it as (8\.0\.0\.1|1\.(0\.0|1\.1)\.1)$"):
+                fetch(via, f"http://{host}/a")
+            assert proxy.asked == []
+        with transport(proxies={"http": proxy.url}) as via:
+            assert fetch(via, f"http://{host}/a").end == 5
+
+
+def test_behind_a_proxy_a_name_is_looked_up_as_the_proxy_is_told_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Encodings of names in other scripts differ: to Python's own this would be `fass.test`, another host."""
+    asked = lookups(monkeypatch, [("10.0.0.1", 443)])
+    with Proxy() as proxy, transport(public_only=True, proxies={"https": proxy.url}) as via:
+        with pytest.raises(PolicyError, match=r"10\.0\.0\.1 is a private address"):
+            fetch(via, "https://fa\u00df.test/a")
+        assert proxy.asked == []
+    assert asked == ["xn--fa-hia.test"]
+
+
+def test_behind_a_proxy_a_name_in_another_script_is_asked_for() -> None:
+    with Proxy() as proxy, transport(proxies={"http": proxy.url}) as via:
+        assert fetch(via, "http://b\u00fccher.test/a").end == 5
+        assert fetch(via, "http://B\u00dcCHER.test:81/a").end == 5
+        assert proxy.asked == ["http://xn--bcher-kva.test/a", "http://xn--bcher-kva.test:81/a"]
 
 
 def test_a_name_that_only_the_proxy_knows_is_not_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -213,6 +326,18 @@ def test_a_name_that_only_the_proxy_knows_is_not_asked_for(monkeypatch: pytest.M
         with pytest.raises(ConnectError, match="cannot resolve host"):
             fetch(via, "http://music.test/a")
         assert proxy.asked == []
+
+
+def test_behind_a_proxy_that_is_no_http_proxy_it_is_the_same(origin: Origin, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SOCKS has pools of its own, which connect as they please."""
+    origin.add("/a", Resource(size=SIZE))
+    with transport(public_only=True) as via:
+        pool = HTTPConnectionPool("127.0.0.1", port_of(origin))
+        monkeypatch.setattr(via, "_pool", lambda *_: pool)
+        with pytest.raises(PolicyError, match=r"10\.0\.0\.1 is a private address"):
+            fetch(via, "http://10.0.0.1/a")
+        pool.close()
+    assert origin.requests == []
 
 
 # --- The whole system
