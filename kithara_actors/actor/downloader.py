@@ -29,6 +29,7 @@ from kithara_actors.messages.commands import (
     CallAnswered,
     CallLate,
     CancelAdmitted,
+    CollectedHead,
     Done,
     EndRequests,
     FetchCancelled,
@@ -159,18 +160,14 @@ class Downloader(Behaviour):
         self._publisher.publish(
             FirstByte(report.request, report.seconds, report.status, report.partial), Scope(run[1].spec.asset)
         )
-        peer = self._find(run[1].spec.peer)
-        if peer is not None:
-            peer.tell(
-                FetchHeaders(
-                    report.request,
-                    report.partial,
-                    report.end,
-                    report.total,
-                    report.validator,
-                    report.content_type,
-                )
+        head: Command = FetchHeaders(
+            report.request, report.partial, report.end, report.total, report.validator, report.content_type
+        )
+        if run[1].spec.collection is not None:
+            head = CollectedHead(
+                report.request, report.status, report.partial, report.total, report.final_url, report.headers
             )
+        self._tell(run[1].spec.owner, head)
 
     def _ended(self, report: AttemptEnded) -> None:
         current = self._running.get(report.request)
@@ -204,6 +201,8 @@ class Downloader(Behaviour):
 
     def _landed(self, run: fetch.Run) -> int:
         """How far the lost attempt came, by the progress word that its worker left behind."""
+        if run.spec.collection is not None:
+            return run.start
         with self._contents.hold(run.spec.content) as content:
             landed = None if content is None else content.block.landed(run.spec.lane, run.spec.generation)
         return run.start if landed is None else max(landed, run.start)
@@ -239,8 +238,9 @@ class Downloader(Behaviour):
                 self._do(fetch.Cancel(run.spec.request, CancelReason.EPOCH_CANCEL))
                 self._do(fetch.Ended(run.spec.request, run.attempt, run.start, complete=False, cancelled=True))
                 return
+            fds = (content.fd, content.block.fd, content.wake.fd)
             try:
-                sent = self._pool.send(worker, frame, (content.fd, content.block.fd, content.wake.fd))
+                sent = self._pool.send(worker, frame, fds if run.spec.collection is None else fds[:1])
             except OSError as error:
                 # Descriptors that wait for the socket are duplicated, and there are none left.
                 short = Failure("ConnectError", f"cannot reach a worker: {error.strerror}", retryable=True)
@@ -307,7 +307,7 @@ class Downloader(Behaviour):
             self._publisher.publish(RequestCompleted(request, landed, duration, bandwidth), scope)
             answer = FetchDone(request, end.end, end.total)
         self._tell("registry", Released(request))
-        self._tell(spec.peer, answer)
+        self._tell(spec.owner, answer)
 
     def _forget_run(self, request: RequestId) -> None:
         worker, _ = self._running.pop(request)

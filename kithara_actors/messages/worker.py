@@ -56,6 +56,7 @@ class RunAttempt(Command):
     """Host → worker, with three descriptors: the data, the progress block, the wake-up.
 
     The spec's range is asked from `start` on, which lies past `spec.start` when earlier attempts have landed bytes.
+    A spec that is collected comes with one descriptor, the data, and begins at its start each time.
     """
 
     TAG = 16
@@ -83,7 +84,10 @@ class AttemptBegun(Command):
 
 @dataclass(frozen=True, slots=True)
 class AttemptHeaders(Command):
-    """Worker → host: an answer was accepted; its head is in the progress block. `seconds` is from send to headers."""
+    """Worker → host: an answer was accepted; its head is in the progress block. `seconds` is from send to headers.
+
+    Of a collected answer there is no such head: `headers` are all of its header fields, and `final_url` is complete.
+    """
 
     TAG = 18
     request: RequestId
@@ -96,6 +100,7 @@ class AttemptHeaders(Command):
     content_type: str | None
     final_url: str
     seconds: float
+    headers: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,11 +62,13 @@ def store(
     expected: int | None,
     skip: int,
     inactivity: float,
+    framing: Framing | None = None,
 ) -> int:
     """Store the body of `response` at the absolute offset `at` and return where it ends.
 
     The first `skip` bytes are dropped. `expected` bytes are stored after them, or (None) all that come; a
-    200 without a length may be shorter than `expected`. Blocks, at most `inactivity` seconds for each piece.
+    200 without a length may be shorter than `expected`. `framing` replaces the plain one. Blocks, at most `inactivity`
+    seconds for each piece.
     On return the connection is back in its pool, or closed if it could not be; after an error it is closed.
 
     Raises BodyBroken (BodyStalled), ProtocolError (malformed, or a 206 longer than `expected`),
@@ -74,7 +76,7 @@ def store(
     """
     end = None if expected is None else at + expected
     sink.landed, sink.stopped = at, False
-    framing = framing_of(response)
+    framing = framing or framing_of(response)
     try:
         attempt.limit_reads(inactivity)
         _skip(framing, attempt, skip)
