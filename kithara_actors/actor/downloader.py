@@ -201,8 +201,6 @@ class Downloader(Behaviour):
 
     def _landed(self, run: fetch.Run) -> int:
         """How far the lost attempt came, by the progress word that its worker left behind."""
-        if run.spec.collection is not None:
-            return run.start
         with self._contents.hold(run.spec.content) as content:
             landed = None if content is None else content.block.landed(run.spec.lane, run.spec.generation)
         return run.start if landed is None else max(landed, run.start)

@@ -397,7 +397,6 @@ def test_a_failure_reaches_the_owner_with_its_url_and_the_system_hears_of_it(hou
 
 
 def test_a_lost_worker_landed_nothing_that_counts(house: House) -> None:
-    house.content.block.open_lane(0, 0, 77)
     house.step.tell(AttemptBegun(ONE, 1), WorkerGone(1, 4001, "killed"))
     runs = [frame for _, frame in house.pool.take()]
     assert runs == [RunAttempt(1, 0, house.spec), RunAttempt(2, 0, house.spec)]
