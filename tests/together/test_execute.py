@@ -140,6 +140,16 @@ def test_one_byte_too_many_is_too_large(origin: Origin, system: ActorSystem, sha
         system.execute(get(url, range=(0, None)), HANG)
 
 
+@pytest.mark.parametrize("given", [None, (5, None)])
+def test_what_is_announced_as_too_large_is_not_read(origin: Origin, system: ActorSystem, given: Any) -> None:
+    url = origin.add("/a", Resource(size=10 * LIMIT, always=Fault(stall_after=0)))
+    with watching(system) as watch:
+        with pytest.raises(BodyTooLarge):
+            system.execute(get(url, range=given), HANG)
+        assert watch.first(RequestFailed).bytes == 0
+        assert len(watch.of(FirstByte)) == 1
+
+
 def test_a_body_without_end_ends(origin: Origin, system: ActorSystem) -> None:
     with pytest.raises(BodyTooLarge):
         system.execute(get(origin.add("/a", Resource(size=1 << 40, length=False))), HANG)
