@@ -150,6 +150,7 @@ class Assembly:
         self._stop_began = True
         if self.directory is not None:
             self.directory.end_streams(failure)
+        self._waiting.close(failure)
         self._waiting.end_all(failure)
         # On a thread that exists: at the end of the interpreter none can be started.
         self._runtime.timers.soon(lambda: self._shut_down(_GIVE_UP_WITHIN, failure))

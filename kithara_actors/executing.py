@@ -17,7 +17,7 @@ from kithara_actors.fetching import FetchCommand, FetchResult, Headers
 from kithara_actors.logic.naming import origin_of, redact, split_userinfo
 from kithara_actors.messages.commands import Abandon, Collect
 from kithara_actors.messages.records import Collection, FetchSpec
-from kithara_actors.values import FetchKind, RequestId
+from kithara_actors.values import ContentId, FetchKind, RequestId
 
 __all__ = ["COLLECTOR", "Executor"]
 
@@ -48,9 +48,9 @@ class Executor:
         limit = _checked(timeout)
         url, headers = _addressed(command)
         request = self._next_request()
-        waiting = self._waiting.begin(request)
+        waiting = self._waiting.begin(self._spec(command, url, headers, request))
         try:
-            self._tell(request, Collect(self._spec(command, url, headers, waiting)))
+            self._tell(request, Collect(request))
             if not waiting.ended.wait(limit):
                 text = f"{redact(url)}: no result within {timeout:g} s; the request was cancelled"
                 raise ReadTimeout(text)
@@ -65,17 +65,17 @@ class Executor:
         finally:
             waiting.content.release()
 
-    def _spec(self, command: FetchCommand, url: str, headers: dict[str, str], waiting: Waiting) -> FetchSpec:
+    def _spec(self, command: FetchCommand, url: str, headers: dict[str, str], request: RequestId) -> FetchSpec:
         first, last = (0, None) if command.range is None else command.range
         return FetchSpec(
-            request=waiting.request,
+            request=request,
             asset=0,
-            peer=f"call:{waiting.request}",
+            peer=f"call:{request}",
             kind=FetchKind.DEMAND,
             url=url,
             origin=origin_of(url),
             headers=tuple(headers.items()),
-            content=waiting.content.id,
+            content=ContentId(0),
             lane=0,
             generation=0,
             start=first,
@@ -116,7 +116,7 @@ def _addressed(command: FetchCommand) -> tuple[str, dict[str, str]]:
 def _result(waiting: Waiting, elapsed: float) -> FetchResult:
     head = waiting.head
     if head is None:
-        raise InternalError(f"request {waiting.request} ended without an answer")
+        raise InternalError(f"request {waiting.spec.request} ended without an answer")
     return FetchResult(
         head.status,
         head.url,
@@ -125,7 +125,7 @@ def _result(waiting: Waiting, elapsed: float) -> FetchResult:
         head.partial,
         head.total,
         elapsed,
-        waiting.request,
+        waiting.spec.request,
     )
 
 
@@ -135,7 +135,7 @@ def _body(waiting: Waiting) -> bytes:
     while got < waiting.size:
         piece = os.pread(waiting.content.fd, waiting.size - got, got)  # at most 2 GiB at a time
         if not piece:
-            raise InternalError(f"request {waiting.request} ended with {got} of {waiting.size} bytes")
+            raise InternalError(f"request {waiting.spec.request} ended with {got} of {waiting.size} bytes")
         pieces.append(piece)
         got += len(piece)
     return pieces[0] if len(pieces) == 1 else b"".join(pieces)

@@ -19,52 +19,44 @@ from kithara_actors.messages.commands import (
     FetchDone,
     FetchFailed,
 )
-from kithara_actors.messages.records import FetchSpec
 from kithara_actors.values import CancelReason, RequestId
 
 __all__ = ["Collector"]
 
 
 class Collector(Behaviour):
-    """One for all callers, who wait on a bell of their own and copy the bytes themselves."""
+    """One for all callers, who wait on a bell of their own and copy the bytes themselves. The table is its memory."""
 
     def __init__(self, waiting: WaitingTable, find: Callable[[str], Address | None]) -> None:
         self._waiting = waiting
         self._find = find
-        self._specs: dict[RequestId, FetchSpec] = {}
 
     def on_stop(self) -> None:
-        failure = Failure("SystemStopped", "the system stopped before the request had ended")
-        for request in list(self._specs):
-            self._waiting.end(request, failure=failure)
+        self._waiting.end_all(Failure("SystemStopped", "the system stopped before the request had ended"))
 
     def handle(self, command: Command) -> None:
         match command:
-            case Collect(spec):
-                if spec.request in self._waiting:  # else all has been ended meanwhile
-                    self._specs[spec.request] = spec
-                    self._tell_registry(spec.request, Fetch(spec))
+            case Collect(request):
+                spec = self._waiting.spec(request)
+                if spec is not None:  # else all has been ended meanwhile
+                    self._tell_registry(request, Fetch(spec))
             case Abandon(request):
-                if request in self._specs:
+                if self._waiting.spec(request) is not None:
                     self._tell_registry(request, CancelFetch(request, CancelReason.PEER_CANCEL))
             case CollectedHead():
                 self._waiting.answered(command)
             case FetchDone(request, end):
-                if request in self._specs:
-                    self._waiting.end(request, end - self._specs.pop(request).start)
+                spec = self._waiting.spec(request)
+                if spec is not None:
+                    self._waiting.end(request, end - spec.start)
             case FetchFailed(request, _, _, failure):
-                self._over(request, failure)
+                self._waiting.end(request, failure=failure)
             case FetchCancelled(request):
-                self._over(request, Failure("SystemStopped", "the system ended the request"))
+                self._waiting.end(request, failure=Failure("SystemStopped", "the system ended the request"))
             case _:
                 raise TypeError(f"Collector does not handle {type(command).__name__}")
-
-    def _over(self, request: RequestId, failure: Failure) -> None:
-        if request in self._specs:
-            del self._specs[request]
-            self._waiting.end(request, failure=failure)
 
     def _tell_registry(self, request: RequestId, command: Command) -> None:
         registry = self._find("registry")
         if registry is None or not registry.tell(command):
-            self._over(request, Failure("SystemStopped", "the system has stopped"))
+            self._waiting.end(request, failure=Failure("SystemStopped", "the system has stopped"))

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from actors.memory.buffer import memory_file
 from kithara_actors.assets.content import Content, ContentTable
 from kithara_actors.errors import Failure, restore
+from kithara_actors.messages.records import FetchSpec
 from kithara_actors.messages.to_collector import CollectedHead
 from kithara_actors.values import RequestId
 
@@ -16,12 +17,12 @@ __all__ = ["Waiting", "WaitingTable"]
 
 @dataclass(slots=True, eq=False)
 class Waiting:
-    """One request and what came of it; all but `ended` is certain once that is set.
+    """One request and what came of it, which is certain once `ended` is set.
 
     `size` is how many bytes of the content are the body, `failure` is None after success.
     """
 
-    request: RequestId
+    spec: FetchSpec
     content: Content
     ended: threading.Event = field(default_factory=threading.Event)
     head: CollectedHead | None = None
@@ -38,28 +39,31 @@ class WaitingTable:
         self._waiting: dict[RequestId, Waiting] = {}
         self._closed: Failure | None = None
 
-    def begin(self, request: RequestId) -> Waiting:
-        """A place for the answer to `request`. Its content is held for the caller, who has to release it.
+    def begin(self, spec: FetchSpec) -> Waiting:
+        """A place for the answer to `spec`, which needs no content. What it gets is held for the caller, who has to
+        release it.
 
         Raises SystemStopped after `close`, OSError (EMFILE, ENFILE, ENOMEM).
         """
         content = self._contents.create()
         try:
             content.attach(memory_file("kithara-collected"))
-            waiting = Waiting(request, content)
+            waiting = Waiting(replace(spec, content=content.id), content)
             with self._lock:
                 if self._closed is not None:
                     raise restore(self._closed)
-                self._waiting[request] = waiting
+                self._waiting[spec.request] = waiting
                 content.retain()
         except BaseException:
             self._contents.discard(content)
             raise
         return waiting
 
-    def __contains__(self, request: object) -> bool:
+    def spec(self, request: RequestId) -> FetchSpec | None:
+        """What is asked for, None once it has ended."""
         with self._lock:
-            return request in self._waiting
+            waiting = self._waiting.get(request)
+        return None if waiting is None else waiting.spec
 
     def __len__(self) -> int:
         with self._lock:
@@ -89,8 +93,7 @@ class WaitingTable:
             self._closed = self._closed or failure
 
     def end_all(self, failure: Failure) -> None:
-        """End what has not ended yet, and begin nothing any more."""
-        self.close(failure)
+        """End what has not ended yet."""
         with self._lock:
             requests = list(self._waiting)
         for request in requests:

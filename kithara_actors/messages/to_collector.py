@@ -8,7 +8,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from actors.messages.command import Command
-from kithara_actors.messages.records import FetchSpec
 from kithara_actors.values import RequestId
 
 __all__ = ["COLLECTOR_COMMANDS", "Abandon", "Collect", "CollectedHead"]
@@ -16,10 +15,10 @@ __all__ = ["COLLECTOR_COMMANDS", "Abandon", "Collect", "CollectedHead"]
 
 @dataclass(frozen=True, slots=True)
 class Collect(Command):
-    """System → Collector: somebody waits for the answer to this request."""
+    """System → Collector: somebody waits for the answer to this request; the table of those who wait has its spec."""
 
     TAG = 128
-    spec: FetchSpec
+    request: RequestId
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,9 +75,9 @@ class Desk:
         self.callers: list[Waiting] = []
 
     def begin(self, request: int = 1, **changes: Any) -> Waiting:
-        waiting = self.table.begin(RequestId(request))
+        waiting = self.table.begin(call(request, **changes))
         self.callers.append(waiting)
-        self.tell(Collect(call(request, content=waiting.content.id, **changes)))
+        self.tell(Collect(RequestId(request)))
         return waiting
 
     def close(self) -> None:
@@ -154,15 +154,16 @@ def test_after_the_end_nothing_begins(desk: Desk) -> None:
     desk.table.close(STOPPED)
     desk.table.close(BROKEN)
     with pytest.raises(SystemStopped, match=r"^the system has been stopped$"):
-        desk.table.begin(ONE)
+        desk.table.begin(call())
     assert len(desk.contents) == 0
 
 
 def test_a_call_that_was_ended_on_its_way_is_not_asked_for(desk: Desk) -> None:
-    waiting = desk.table.begin(ONE)
+    waiting = desk.table.begin(call())
     desk.callers.append(waiting)
+    desk.table.close(STOPPED)
     desk.table.end_all(STOPPED)
-    desk.tell(Collect(call(content=waiting.content.id)))
+    desk.tell(Collect(ONE))
     assert (desk.registry.take(), waiting.failure) == ([], STOPPED)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from stream_kit import HANG, Call, asked, watching
+from stream_kit import HANG, Call, answered, asked, watching
 
 from kithara_actors import (
     ActorSystem,
@@ -521,6 +521,7 @@ def test_calls_and_streams_share_the_slots(origin: Origin) -> None:
         watch.first(RequestStarted)
         waiting = Call(system.execute, get(url), HANG)
         watch.until(lambda _: len(watch.of(RequestEnqueued)) == 2)
+        answered(origin, "/held", 1)
         assert origin.peak == 1
         gate.set()
         assert waiting.result().body == HELLO
