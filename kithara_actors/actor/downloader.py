@@ -174,6 +174,10 @@ class Downloader(Behaviour):
         if current is None or current[1].attempt != report.attempt:
             return
         self._forget_run(report.request)
+        if report.status is not None and report.failure is not None:
+            self._publisher.publish(
+                FirstByte(report.request, report.seconds, report.status, partial=False), Scope(current[1].spec.asset)
+            )
         self._do(
             fetch.Ended(
                 report.request,

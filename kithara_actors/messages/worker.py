@@ -109,6 +109,7 @@ class AttemptEnded(Command):
 
     `end` is the absolute offset up to which bytes have landed; `complete` says that all that was asked or announced
     has; `total` is the length, once it is certain; `broke` marks a body that ended before its announced end.
+    `status` is that of an answer that was not accepted, which took `seconds`; None without such.
     """
 
     TAG = 19
@@ -120,6 +121,8 @@ class AttemptEnded(Command):
     broke: bool
     cancelled: bool
     failure: Failure | None
+    status: int | None = None
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,6 +45,7 @@ def collect(
     data: int,
     transfer: Callable[[Sink, Callable[[Accepted, FirstByte], None]], object],
     report: Callable[[AttemptHeaders], None],
+    refused: Callable[[], tuple[int, float] | tuple[()]],
 ) -> AttemptEnded:
     """Make the attempt `run` into the descriptor `data`, by `transfer`; how it ended. Blocks until then."""
     spec = run.spec
@@ -81,7 +82,7 @@ def collect(
         failure = error.failure
         broke = isinstance(error, BodyBroken)
     end = spec.start + basket.landed
-    return AttemptEnded(spec.request, run.attempt, end, complete, None, broke, cancelled, failure)
+    return AttemptEnded(spec.request, run.attempt, end, complete, None, broke, cancelled, failure, *refused())
 
 
 def _nobody(end: int) -> None:

@@ -94,7 +94,9 @@ def run(
     followed: list[str] = []
     while True:
         sent = collected_headers(asked, order.method, caller) if order.whole else request_headers(asked, caller)
+        attempt.refused = None
         response = transport.open(attempt, url, sent, order.method)
+        attempt.refused = response.status, monotonic() - began
         try:
             status, location = response.status, response.headers.get("location")
             following = redirect(url, status, location, allow_downgrade=allow_downgrade, headers=caller)
@@ -114,6 +116,7 @@ def run(
                     answer = check(asked, status, response.headers)
                 if isinstance(answer, Accepted):
                     on_headers(answer, FirstByte(status, url, monotonic() - began, tuple(followed), fields))
+                    attempt.refused = None
                     receive = _receive_whole if order.whole else _receive
                     return receive(transport, attempt, response, order, answer, sink)
                 asked = dataclasses.replace(asked, ranged=False)

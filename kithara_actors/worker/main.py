@@ -187,6 +187,7 @@ class FetchHandler:
             data,
             lambda sink, answered: self.transfer(job.order, job.attempt, sink, answered, order),
             self.report,
+            lambda: job.attempt.refused or (),
         )
 
     def transfer(
@@ -292,6 +293,7 @@ class _Transfer:
             broke,
             cancelled,
             failure,
+            *(self._attempt.refused or ()),
         )
 
     def answered(self, accepted: Accepted, first: FirstByte) -> None:

@@ -38,7 +38,7 @@ from kithara_actors.messages.commands import (
     WorkerGone,
     WorkerUp,
 )
-from kithara_actors.messages.events import RequestEnqueued, RequestFailed, Scope
+from kithara_actors.messages.events import FirstByte, RequestEnqueued, RequestFailed, Scope
 from kithara_actors.messages.records import Collection, FetchSpec
 from kithara_actors.messages.worker import AttemptBegun, AttemptEnded, AttemptHeaders, RunAttempt
 from kithara_actors.values import CancelReason, FetchKind, Priority, RequestId, Validator
@@ -388,8 +388,9 @@ def test_a_worker_gets_the_data_alone_and_the_owner_hears_of_it(house: House) ->
 def test_a_failure_reaches_the_owner_with_its_url_and_the_system_hears_of_it(house: House) -> None:
     house.events.take()
     failure = Failure("StatusError", "the server answered 503", retryable=True, status=503)
-    house.step.tell(AttemptEnded(ONE, 1, 0, False, None, False, False, failure))
-    ((event, scope),) = house.events.take_with_scopes()
+    house.step.tell(AttemptEnded(ONE, 1, 0, False, None, False, False, failure, 503, 0.25))
+    (first, _), (event, scope) = house.events.take_with_scopes()
+    assert first == FirstByte(ONE, 0.25, 503, partial=False)
     assert isinstance(event, RequestFailed)
     assert (event.retryable, event.error.kind, scope) == (True, "StatusError", Scope())
     (failed,) = house.around["collector"].take()

@@ -471,6 +471,7 @@ def test_the_events_of_a_retry(origin: Origin, system: ActorSystem) -> None:
         assert system.execute(get(url), HANG).body == HELLO
         watch.first(RequestCompleted)
     assert len(watch.of(RequestStarted)) == 1
+    assert [event.status for event in watch.of(FirstByte)] == [500, 200, 200]
     assert [(event.attempt, event.limit, event.cause) for event in watch.of(RequestRetrying)] == [
         (1, 2, "StatusError"),
         (2, 2, "ConnectError"),
@@ -485,6 +486,7 @@ def test_the_events_of_a_failure(origin: Origin, system: ActorSystem, status: in
             system.execute(get(origin.add("/a", Resource(always=Fault(status=status)))), HANG)
         failed = watch.first(RequestFailed)
     assert (failed.error.kind, failed.retryable, failed.bytes) == (kind, False, 0)
+    assert {event.status for event in watch.of(FirstByte)} == {status}
     assert len(watch.of(BudgetSpent)) == spent
 
 
