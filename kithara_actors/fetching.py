@@ -106,6 +106,8 @@ class FetchCommand:
             raise ValueError(f"method must be GET or HEAD, not {self.method!r:.40}")
         if not isinstance(self.url, str):
             raise TypeError(f"url must be a str, not {type(self.url).__name__}")
+        if "://" not in self.url:
+            raise ValueError("not a URL: give an http:// or https:// URL")
         split_userinfo(self.url)
         if not isinstance(self.refuse_html, bool):
             raise TypeError(f"refuse_html must be True or False, not {self.refuse_html!r:.40}")

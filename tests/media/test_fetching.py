@@ -76,7 +76,7 @@ def test_every_range_is_taken_or_refused(first: int, last: int) -> None:
     ("url", "text"),
     [
         ("ftp://one/x", "scheme 'ftp' is not served"),
-        ("/path/x", "not a URL"),
+        ("/path/x", "not a URL: give an http:// or https:// URL$"),
         ("http:///x", "names no host"),
         ("http://one/a b", "percent-encode"),
         ("http://one:0/", "bad port"),
