@@ -234,15 +234,14 @@ class Downloader(Behaviour):
             self._unassigned.append(run)
             return
         frame = self._codec.encode(RunAttempt(run.attempt, run.start, self._enquiries.directed(run.spec)))
-        with self._contents.hold(run.spec.content) as content:
-            if content is None:
+        with self._contents.descriptors(run.spec.content) as fds:
+            if fds is None:
                 # Its source has let go of it, and its cancel is on the way.
                 self._do(fetch.Cancel(run.spec.request, CancelReason.EPOCH_CANCEL))
                 self._do(fetch.Ended(run.spec.request, run.attempt, run.start, complete=False, cancelled=True))
                 return
-            fds = (content.fd, content.block.fd, content.wake.fd)
             try:
-                sent = self._pool.send(worker, frame, fds if run.spec.collection is None else fds[:1])
+                sent = self._pool.send(worker, frame, fds)
             except OSError as error:
                 # Descriptors that wait for the socket are duplicated, and there are none left.
                 short = Failure("ConnectError", f"cannot reach a worker: {error.strerror}", retryable=True)

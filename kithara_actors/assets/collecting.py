@@ -5,8 +5,7 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass, field, replace
 
-from actors.memory.buffer import memory_file
-from kithara_actors.assets.content import Content, ContentTable
+from kithara_actors.assets.content import ContentTable, Landing
 from kithara_actors.errors import Failure, restore
 from kithara_actors.messages.records import FetchSpec
 from kithara_actors.messages.to_collector import CollectedHead
@@ -23,7 +22,7 @@ class Waiting:
     """
 
     spec: FetchSpec
-    content: Content
+    content: Landing
     ended: threading.Event = field(default_factory=threading.Event)
     head: CollectedHead | None = None
     size: int = 0
@@ -45,9 +44,8 @@ class WaitingTable:
 
         Raises SystemStopped after `close`, OSError (EMFILE, ENFILE, ENOMEM).
         """
-        content = self._contents.create()
+        content = self._contents.land()
         try:
-            content.attach(memory_file("kithara-collected"))
             waiting = Waiting(replace(spec, content=content.id), content)
             with self._lock:
                 if self._closed is not None:

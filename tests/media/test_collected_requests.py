@@ -190,7 +190,7 @@ class House:
         self.pool = FakePool(CODEC)
         self.pool.up.update({1, 2})
         self.contents = ContentTable()
-        self.content = self.contents.create()
+        self.content = self.contents.land()
         timers = FakeTimers(self.clock)
         self.step = Step(
             Downloader(

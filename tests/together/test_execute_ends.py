@@ -14,7 +14,7 @@ from host_kit import run, until
 from stream_kit import HANG, Call, Watch, answered, asked, watching
 
 from kithara_actors import ActorSystem, FetchCommand, ReadTimeout, SystemStopped
-from kithara_actors.assets import collecting
+from kithara_actors.assets import content
 from kithara_actors.messages.commands import PeerGone, WorkerUp
 from kithara_actors.messages.events import (
     ActorCrashed,
@@ -236,7 +236,7 @@ def test_without_descriptors_nothing_is_asked(
 
     url = origin.add("/a", Resource(data=HELLO))
     with monkeypatch.context() as patch:
-        patch.setattr(collecting, "memory_file", none_left)
+        patch.setattr(content, "memory_file", none_left)
         with pytest.raises(OSError, match="Too many open files"):
             system.execute(get(url), HANG)
     nothing_held(system)
