@@ -31,6 +31,7 @@ __all__ = [
 HEAD_LIMIT = 48 * 1024
 """Bytes that the header fields and the final URL of an answer may have together, so that they fit one message."""
 
+_FOLD = re.compile(r"[ \t]*\r?\n[ \t]*")
 _CONDITIONS = frozenset({"if-none-match", "if-modified-since"})
 
 
@@ -71,6 +72,8 @@ def check_collected(
     if bodiless:
         left_out = {"content-encoding"} | ({"content-length"} if status == 204 else set())
         headers = {name: value for name, value in headers.items() if name.lower() not in left_out}
+    elif (_field(sent, "accept-encoding") or "").lower() == "identity":
+        asked = replace(asked, identity=True)
     success = 200 <= status < 300 and status != 206
     answer = check(asked, 200 if success and not asked.ranged else status, headers)
     if isinstance(answer, Accepted) and status == 204:
@@ -98,7 +101,7 @@ def coding_of(headers: Iterable[tuple[str, str]]) -> str | None:
 
 def fields_of(headers: Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
     """The header fields for the caller, each on one line (RFC 9112 section 5.2)."""
-    return tuple((name, re.sub(r"[ \t]*\r?\n[ \t]*", " ", value)) for name, value in headers)
+    return tuple((name, _FOLD.sub(" ", value) if "\n" in value else value) for name, value in headers)
 
 
 def check_head_size(url: str, headers: Iterable[tuple[str, str]]) -> None:

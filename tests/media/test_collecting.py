@@ -201,6 +201,14 @@ def test_whatever_is_answered_only_own_errors_come_out(
         assert answer.partial == (status == 206)
 
 
+def test_who_asks_for_it_as_it_is_gets_no_coding() -> None:
+    coded = {"Content-Encoding": "gzip"}
+    assert isinstance(take(200, coded, sent={"Accept-Encoding": "gzip, deflate"}), Accepted)
+    assert isinstance(take(200, coded, sent={"Accept-Encoding": "identity"}, method="HEAD"), Accepted)
+    with pytest.raises(ProtocolError, match="identity was asked for"):
+        take(200, coded, sent={"accept-encoding": "Identity"})
+
+
 def test_headers_are_on_one_line_each() -> None:
     assert fields_of([("X-Long", "one\r\n  two\n\tthree")]) == (("X-Long", "one two three"),)
 
