@@ -13,9 +13,11 @@ import pytest
 from host_kit import run, until
 from stream_kit import HANG, Call, Watch, answered, asked, watching
 
+from actors.messages.command import Command
 from kithara_actors import ActorSystem, FetchCommand, ReadTimeout, SystemStopped
+from kithara_actors.actor.collector import Collector
 from kithara_actors.assets import content
-from kithara_actors.messages.commands import PeerGone, WorkerUp
+from kithara_actors.messages.commands import FetchCancelled, PeerGone, WorkerUp
 from kithara_actors.messages.events import (
     ActorCrashed,
     RequestCancelled,
@@ -198,6 +200,29 @@ def test_a_collector_that_crashes_leaves_nobody_waiting(origin: Origin) -> None:
         with pytest.raises(SystemStopped, match="collector has ended"):
             system.execute(get(origin.url("/a")), HANG)
         nothing_held(system)
+
+
+def test_a_collector_that_hangs_leaves_nobody_waiting(origin: Origin, monkeypatch: pytest.MonkeyPatch) -> None:
+    gate = threading.Event()
+    handle = Collector.handle
+
+    def hang(self: Collector, command: Command) -> None:
+        if isinstance(command, FetchCancelled):
+            gate.wait(2 * HANG)
+        handle(self, command)
+
+    monkeypatch.setattr(Collector, "handle", hang)
+    system = ActorSystem.start(workers=1)
+    call = Call(system.execute, get(stuck(origin, "headers")))
+    answered(origin, "/stuck", 1)
+    (thread,) = (each for each in threading.enumerate() if each.name == "kithara-collector")
+    stopping = Call(system.stop, SOON)
+    try:
+        assert isinstance(call.error(), SystemStopped)
+        assert stopping.result() == ["collector"]
+    finally:
+        gate.set()
+        thread.join(HANG)
 
 
 @pytest.mark.parametrize("part", ["registry", "downloader"])
