@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         SystemStopped,
         UnsupportedPlatform,
     )
+    from kithara_actors.fetching import FetchCommand, FetchResult, Headers
     from kithara_actors.policies import public_only
     from kithara_actors.stream.reader import Stream
     from kithara_actors.stream.subscription import Subscription
@@ -64,6 +65,9 @@ __all__ = [
     "Container",
     "Cover",
     "DigestMismatch",
+    "FetchCommand",
+    "FetchResult",
+    "Headers",
     "InternalError",
     "InvalidContentType",
     "InvalidKey",
@@ -98,6 +102,9 @@ _HOME = {
     "Config": "config",
     "Container": "values",
     "Cover": "values",
+    "FetchCommand": "fetching",
+    "FetchResult": "fetching",
+    "Headers": "fetching",
     "MediaDetails": "values",
     "MediaInfo": "values",
     "Phase": "values",

@@ -16,15 +16,18 @@ from actors.clock import monotonic
 from actors.messages.codec import Codec
 from kithara_actors.actor.asset_store import AssetStore
 from kithara_actors.actor.callables import Callables
+from kithara_actors.actor.collector import Collector
 from kithara_actors.actor.downloader import Downloader
 from kithara_actors.actor.enquiries import Enquiries
 from kithara_actors.actor.event_bus import EventBus
 from kithara_actors.actor.publisher import Publisher
 from kithara_actors.actor.registry import Registry
+from kithara_actors.assets.collecting import WaitingTable
 from kithara_actors.assets.content import ContentTable
 from kithara_actors.config import Config
 from kithara_actors.directory import Directory
 from kithara_actors.errors import Failure, SystemStopped
+from kithara_actors.executing import COLLECTOR, Executor
 from kithara_actors.logic.fetch import FetchBook
 from kithara_actors.logic.retry import RetryPolicy
 from kithara_actors.logic.slots import SlotMap
@@ -39,7 +42,7 @@ __all__ = ["Assembly"]
 logger = logging.getLogger(__name__)
 
 _READY_WITHIN = 10.0
-_STATIC = ("event_bus", "asset_store", "registry", "downloader")
+_STATIC = ("event_bus", "asset_store", "registry", "downloader", COLLECTOR)
 _GIVE_UP_WITHIN = 5.0
 _EXIT_WITHIN = 8.0
 """Seconds; containers commonly allow 10 before they kill."""
@@ -61,6 +64,7 @@ class Assembly:
         self._runtime = Runtime(Codec(COMMANDS), _Hooks(self))
         self._parsing = Parsing(config)
         self._contents = ContentTable()
+        self._waiting = WaitingTable(self._contents)
         self._subscribers = Subscribers()
         self.callables = Callables()
         self.directory: Directory | None = None
@@ -108,6 +112,8 @@ class Assembly:
             ),
             ready_within=_READY_WITHIN,
         )
+        runtime.spawn(COLLECTOR, lambda: Collector(self._waiting, find), ready_within=_READY_WITHIN)
+        self.executor = Executor(self._waiting, find, directory.next_request, config.execute_limit)
         self._pool.listen(_Listener(self))
         self._pool.wait_ready()
         if self._stop_began:
@@ -144,6 +150,8 @@ class Assembly:
         self._stop_began = True
         if self.directory is not None:
             self.directory.end_streams(failure)
+        self._waiting.close(failure)
+        self._waiting.end_all(failure)
         # On a thread that exists: at the end of the interpreter none can be started.
         self._runtime.timers.soon(lambda: self._shut_down(_GIVE_UP_WITHIN, failure))
 
@@ -162,9 +170,11 @@ class Assembly:
         try:
             if directory is not None:
                 directory.close(failure)
+                self._waiting.close(failure)
                 self._publisher.publish(SystemStopping())
                 self._end_requests(monotonic() + 0.3 * timeout)
                 directory.end_streams(failure)
+            self._waiting.end_all(failure)
             left = self.callables.stop(max(0.1, 0.5 * (deadline - monotonic())))
             left += self._pool.stop(max(0.1, 0.5 * (deadline - monotonic())))
             left += self._parsing.stop(max(0.1, 0.5 * (deadline - monotonic())))
@@ -179,6 +189,7 @@ class Assembly:
             # A second Ctrl-C, or an error of ours: no process may stay, and no reader wait for one.
             if directory is not None:
                 directory.end_streams(failure)
+            self._waiting.end_all(failure)
             self.callables.stop(0.0)
             self._pool.stop(0.0)
             self._parsing.stop(0.0)

@@ -62,6 +62,7 @@ class Config:
     key: Callable[[str], str] | None = None
     event_capacity: int = 1024
     execute_limit: int = 8 * MIB
+    """The most bytes that a body may have, decoded, which `ActorSystem.execute` collects; in memory, for each call."""
     max_rate: float | None = None
     max_rate_per_host: float | None = None
     allow_downgrade: bool = False

@@ -189,6 +189,10 @@ class Directory:
         if entry.address is not None:
             entry.address.tell(Detach(stream, last))
 
+    def next_request(self) -> RequestId:
+        """An id that no other request of the system has."""
+        return RequestId(next(self._requests))
+
     def _check_running(self) -> None:
         if self._closed is not None:
             raise SystemStopped(self._closed.text)
@@ -206,7 +210,7 @@ class Directory:
                 self._contents,
                 self._runtime.address,
                 self._publisher,
-                lambda: RequestId(next(self._requests)),
+                self.next_request,
             )
 
         try:

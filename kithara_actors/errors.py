@@ -155,7 +155,8 @@ class DigestMismatch(StreamError):
 
 
 class ReadTimeout(StreamError, TimeoutError):
-    """The bytes did not arrive within `read_timeout`; the download goes on."""
+    """The bytes did not arrive within `read_timeout`, and the download goes on; or a call had no result within its
+    `timeout`, and its request was cancelled."""
 
     retryable = True
 

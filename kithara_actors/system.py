@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from actors.actor.pool import WorkerPool
     from kithara_actors.assembly import Assembly
     from kithara_actors.directory import Directory
+    from kithara_actors.fetching import FetchCommand, FetchResult
     from kithara_actors.messages.events import Envelope
     from kithara_actors.stream.reader import Stream
     from kithara_actors.stream.subscription import Subscription
@@ -26,7 +27,6 @@ __all__ = ["UNSUPPORTED", "ActorSystem", "check_platform", "check_supported"]
 
 _NEEDS = ((os, "memfd_create"), (os, "eventfd"), (os, "pidfd_open"), (os, "splice"), (select, "epoll"))
 UNSUPPORTED = (
-    "execute_limit",
     "freshness",
     "max_assets",
     "max_bytes",
@@ -188,6 +188,20 @@ class ActorSystem:
         )
         return self._directory.open(remote.spec, remote.identity, options)
 
+    def execute(self, command: FetchCommand, timeout: float | None = None) -> FetchResult:
+        """Carry out one request, retries and redirects included, and return its answer. Blocks; from any thread.
+
+        For small things: a body of more than `execute_limit` bytes, after decoding, is BodyTooLarge. It takes its
+        turn with the streams, waits for a slot as they do, and nothing of it is kept. `timeout` limits the whole
+        call, in seconds; then the request is cancelled and ReadTimeout raised. A KeyboardInterrupt cancels it too.
+
+        ValueError or TypeError for misuse, before anything is sent; OSError without descriptors. Else it raises
+        what reading a stream does: StatusError for every status that is no success, RetryExhausted, ConnectError,
+        ProtocolError, InvalidContentType, PolicyError, StorageFull, SystemStopped when the system stops meanwhile.
+        """
+        self._check_process()
+        return self._assembly.executor.execute(command, timeout)
+
     def subscribe(
         self, capacity: int | None = None, callback: Callable[[Envelope], object] | None = None
     ) -> Subscription:
@@ -223,9 +237,12 @@ class ActorSystem:
 
     @property
     def _directory(self) -> Directory:
+        self._check_process()
+        return self._running
+
+    def _check_process(self) -> None:
         if os.getpid() != self._pid:
             raise SystemStopped("this system runs in the process that forked this one; start one after the fork")
-        return self._running
 
 
 def check_platform() -> None:

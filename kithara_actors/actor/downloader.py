@@ -29,6 +29,7 @@ from kithara_actors.messages.commands import (
     CallAnswered,
     CallLate,
     CancelAdmitted,
+    CollectedHead,
     Done,
     EndRequests,
     FetchCancelled,
@@ -164,26 +165,31 @@ class Downloader(Behaviour):
         self._publisher.publish(
             FirstByte(report.request, report.seconds, report.status, report.partial), Scope(run[1].spec.asset)
         )
-        peer = self._find(run[1].spec.peer)
-        if peer is not None:
-            peer.tell(
-                FetchHeaders(
-                    report.request,
-                    report.partial,
-                    report.end,
-                    report.total,
-                    report.validator,
-                    report.content_type,
-                    place,
-                    ranged,
-                )
+        head: Command = FetchHeaders(
+            report.request,
+            report.partial,
+            report.end,
+            report.total,
+            report.validator,
+            report.content_type,
+            place,
+            ranged,
+        )
+        if run[1].spec.collection is not None:
+            head = CollectedHead(
+                report.request, report.status, report.partial, report.total, report.final_url, report.headers
             )
+        self._tell(run[1].spec.owner, head)
 
     def _ended(self, report: AttemptEnded) -> None:
         current = self._running.get(report.request)
         if current is None or current[1].attempt != report.attempt:
             return
         self._forget_run(report.request)
+        if report.status is not None and report.failure is not None:
+            self._publisher.publish(
+                FirstByte(report.request, report.seconds, report.status, partial=False), Scope(current[1].spec.asset)
+            )
         self._do(
             fetch.Ended(
                 report.request,
@@ -240,14 +246,14 @@ class Downloader(Behaviour):
             self._unassigned.append(run)
             return
         frame = self._codec.encode(RunAttempt(run.attempt, run.start, self._enquiries.directed(run.spec)))
-        with self._contents.hold(run.spec.content) as content:
-            if content is None:
+        with self._contents.descriptors(run.spec.content) as fds:
+            if fds is None:
                 # Its source has let go of it, and its cancel is on the way.
                 self._do(fetch.Cancel(run.spec.request, CancelReason.EPOCH_CANCEL))
                 self._do(fetch.Ended(run.spec.request, run.attempt, run.start, complete=False, cancelled=True))
                 return
             try:
-                sent = self._pool.send(worker, frame, (content.fd, content.block.fd, content.wake.fd))
+                sent = self._pool.send(worker, frame, fds)
             except OSError as error:
                 # Descriptors that wait for the socket are duplicated, and there are none left.
                 short = Failure("ConnectError", f"cannot reach a worker: {error.strerror}", retryable=True)
@@ -313,7 +319,7 @@ class Downloader(Behaviour):
             self._publisher.publish(RequestCompleted(request, landed, duration, bandwidth), scope)
             answer = FetchDone(request, end.end, end.total)
         self._tell("registry", Released(request))
-        self._tell(spec.peer, answer)
+        self._tell(spec.owner, answer)
 
     def _forget_run(self, request: RequestId) -> None:
         worker, _ = self._running.pop(request)

@@ -83,7 +83,8 @@ class Registry(Behaviour):
             return  # announced again
         highest = max(spec.kind.priority, self._slots.priority(spec.peer))
         self._publisher.publish(
-            RequestEnqueued(spec.request, redact(spec.url), "GET", highest, spec.start, spec.end), Scope(spec.asset)
+            RequestEnqueued(spec.request, redact(spec.url), spec.method, highest, spec.start, spec.end),
+            Scope(spec.asset),
         )
         if self._stopping:
             self._end_unstarted(spec)
@@ -115,6 +116,6 @@ class Registry(Behaviour):
     def _end_unstarted(self, spec: FetchSpec) -> None:
         self._accepted_at.pop(spec.request, None)
         self._publisher.publish(RequestCancelled(spec.request, 0, CancelReason.BEFORE_START), Scope(spec.asset))
-        peer = self._find(spec.peer)
-        if peer is not None:
-            peer.tell(FetchCancelled(spec.request, spec.start, CancelReason.BEFORE_START))
+        owner = self._find(spec.owner)
+        if owner is not None:
+            owner.tell(FetchCancelled(spec.request, spec.start, CancelReason.BEFORE_START))

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from actors.memory.buffer import memory_file
 from actors.memory.progress import ProgressBlock, WakeUp
 from kithara_actors.errors import Failure
 from kithara_actors.logic.ranges import Ranges
@@ -21,7 +22,7 @@ from kithara_actors.media.info import detect
 from kithara_actors.messages.worker import HEAD_CODEC, Head
 from kithara_actors.values import Answer, ContentId, MediaDetails, MediaInfo, Phase
 
-__all__ = ["SNIFF", "Content", "ContentTable", "Lane", "View"]
+__all__ = ["SNIFF", "Content", "ContentTable", "Landing", "Lane", "View"]
 
 SNIFF = 64 * 1024
 """Bytes from the front that tell codec and container, where anything does."""
@@ -85,6 +86,11 @@ class Content:
     def fd(self) -> int:
         """The data, or -1 until the store has provided it."""
         return self._fd
+
+    @property
+    def descriptors(self) -> tuple[int, ...]:
+        """What a worker needs: the data, the progress block, the wake-up."""
+        return self._fd, self.block.fd, self.wake.fd
 
     def attach(self, fd: int, path: Path | None = None) -> None:
         """Give the content its data, which it owns from here on."""
@@ -197,12 +203,47 @@ class Content:
             end = reached
 
 
+class Landing:
+    """Where one answer lands that nobody reads before it is complete: memory, without progress or wake-up.
+
+    Freed when the last holder lets go. Safe from any thread.
+    """
+
+    def __init__(self, content: ContentId) -> None:
+        self.id = content
+        self.fd = memory_file("kithara-landing")
+        self._holders = 1
+        self._lock = threading.Lock()
+
+    @property
+    def descriptors(self) -> tuple[int, ...]:
+        """What a worker needs: the data."""
+        return (self.fd,)
+
+    def retain(self) -> bool:
+        """Hold the descriptor open until `release`. False if it is closed already."""
+        with self._lock:
+            if self._holders == 0:
+                return False
+            self._holders += 1
+            return True
+
+    def release(self) -> None:
+        """Let go; the last one closes it."""
+        with self._lock:
+            self._holders -= 1
+            if self._holders:
+                return
+            fd, self.fd = self.fd, -1
+        os.close(fd)
+
+
 class ContentTable:
     """Contents by id, for those who are told an id in a message. Safe from any thread."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._contents: dict[ContentId, Content] = {}
+        self._contents: dict[ContentId, Content | Landing] = {}
         self._ids = itertools.count(1)
 
     def create(self) -> Content:
@@ -212,8 +253,15 @@ class ContentTable:
             self._contents[content.id] = content
         return content
 
-    def discard(self, content: Content) -> None:
-        """Forget `content` and release the hold that `create` gave."""
+    def land(self) -> Landing:
+        """A new place for one answer, held once for the caller. Raises OSError (EMFILE, ENFILE, ENOMEM)."""
+        landing = Landing(ContentId(next(self._ids)))
+        with self._lock:
+            self._contents[landing.id] = landing
+        return landing
+
+    def discard(self, content: Content | Landing) -> None:
+        """Forget `content` and release the hold that `create` or `land` gave."""
         with self._lock:
             known = self._contents.pop(content.id, None)
         if known is not None:
@@ -221,16 +269,28 @@ class ContentTable:
 
     @contextmanager
     def hold(self, content: ContentId) -> Iterator[Content | None]:
-        """The content, kept open while the block runs; None if it is gone."""
-        with self._lock:
-            found = self._contents.get(content)
-            if found is not None and not found.retain():
-                found = None
+        """The content, kept open while the block runs; None if it is gone, or a landing."""
+        found = self._retained(content)
         try:
-            yield found
+            yield found if isinstance(found, Content) else None
         finally:
             if found is not None:
                 found.release()
+
+    @contextmanager
+    def descriptors(self, content: ContentId) -> Iterator[tuple[int, ...] | None]:
+        """What a worker needs of a content or a landing, kept open while the block runs; None if it is gone."""
+        found = self._retained(content)
+        try:
+            yield None if found is None else found.descriptors
+        finally:
+            if found is not None:
+                found.release()
+
+    def _retained(self, content: ContentId) -> Content | Landing | None:
+        with self._lock:
+            found = self._contents.get(content)
+            return found if found is not None and found.retain() else None
 
     def __len__(self) -> int:
         with self._lock:

@@ -112,7 +112,7 @@ class FetchBook:
                 return []
             case Answered(request, attempt):
                 life = self._current(request, attempt)
-                if life is not None:
+                if life is not None and life.spec.collection is None:
                     life.spec = _pinned(life.spec, event)
                 return []
             case Ended(request, attempt):
@@ -167,7 +167,7 @@ class FetchBook:
             life.state = State.ASKING
             return Ask(life.spec, life.attempt, renew)
         life.state = State.RUNNING
-        return Run(life.spec, life.attempt, life.landed)
+        return Run(life.spec, life.attempt, _where(life))
 
     def _told(self, request: RequestId, attempt: int, failure: Failure | None) -> list[Action]:
         life = self._lives.get(request)
@@ -176,11 +176,14 @@ class FetchBook:
         if failure is not None:
             return [self._end(life, failure=failure, gave_up=self._gave_up(life, failure))]
         life.state = State.RUNNING
-        return [Run(life.spec, attempt, life.landed)]
+        return [Run(life.spec, attempt, _where(life))]
 
     def _ended(self, life: _Life, event: Ended, draw: float) -> list[Action]:
         moved = event.end > life.landed
         life.renewed = life.renewed and not moved
+        if life.spec.collection is not None:
+            # What the attempt before has stored was written over.
+            life.mark = life.landed = event.end
         life.landed = max(life.landed, event.end)
         life.losses = life.untouched = 0
         if event.complete:
@@ -265,8 +268,15 @@ class FetchBook:
         return End(life.spec, life.landed, total, failure, gave_up, reason, life.retries + 1)
 
 
+def _where(life: _Life) -> int:
+    """Where the next attempt begins: what is collected for a caller is of one answer, never of two."""
+    return life.landed if life.spec.collection is None else life.spec.start
+
+
 def _all_landed(life: _Life) -> bool:
     """Whether only the report of it is missing: there is nothing left that another attempt could ask for."""
+    if life.spec.collection is not None:
+        return False  # how much it is, decoded, only its end tells
     goal = life.spec.total if life.spec.end is None else life.spec.end
     return goal is not None and life.landed >= goal
 

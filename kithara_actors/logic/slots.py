@@ -2,8 +2,8 @@
 
 Four slots, peer priority first, then the command's: High/High, High/Low, Low/High, Low/Low. Within a slot peers
 take turns; within a peer, first in, first out. A request that comes back (after a back-off) goes to the head of its
-peer's queue. Fill is Low/Low whatever its peer is, and holds at most a share of each host. What a limit stops is
-passed over: no slot stays free while any queued request may have it.
+peer's queue. Fill is Low/Low whatever its peer is, and holds at most a share of each host; what is collected for a
+caller is High/High. What a limit stops is passed over: no slot stays free while any queued request may have it.
 """
 
 from __future__ import annotations
@@ -166,6 +166,9 @@ class SlotMap:
     def _slot(self, spec: FetchSpec) -> _Slot:
         if spec.kind is FetchKind.FILL:
             return Priority.LOW, Priority.LOW
+        if spec.collection is not None:
+            # Somebody waits for all of it: its peer has no other class to be moved to.
+            return Priority.HIGH, Priority.HIGH
         return self.priority(spec.peer), spec.kind.priority
 
     def _enqueue(self, spec: FetchSpec, *, head: bool) -> None:

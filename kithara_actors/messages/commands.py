@@ -1,6 +1,7 @@
-"""Commands from actor to actor, grouped by receiver, those to a Source in `to_source`. Each docstring names the sender.
+"""Commands from actor to actor, grouped by receiver, those to a Source in `to_source`, to the Collector in
+`to_collector`. Each docstring names the sender.
 
-Tags: Source 32–63, Registry 64–79, Downloader 80–95, AssetStore 96–111, EventBus 112–127.
+Tags: Source 32–63, Registry 64–79, Downloader 80–95, AssetStore 96–111, EventBus 112–127, Collector 128–143.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 from actors.messages.command import Command
 from kithara_actors.errors import Failure
 from kithara_actors.messages.records import FetchSpec
+from kithara_actors.messages.to_collector import COLLECTOR_COMMANDS, Abandon, Collect, CollectedHead
 from kithara_actors.messages.to_source import (
     SOURCE_COMMANDS,
     AssetCommitted,
@@ -31,6 +33,7 @@ from kithara_actors.values import CancelReason, ContentId, Priority, RequestId
 
 __all__ = [
     "COMMANDS",
+    "Abandon",
     "AcquireAsset",
     "AddSubscriber",
     "Admitted",
@@ -43,6 +46,8 @@ __all__ = [
     "CallLate",
     "CancelAdmitted",
     "CancelFetch",
+    "Collect",
+    "CollectedHead",
     "CommitAsset",
     "Detach",
     "Done",
@@ -74,7 +79,7 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Fetch(Command):
-    """Source → Registry: run this when a slot is free. One end: FetchDone, FetchFailed or FetchCancelled."""
+    """Source or Collector → Registry: run this when a slot is free. One end: FetchDone, FetchFailed, FetchCancelled."""
 
     TAG = 64
     spec: FetchSpec
@@ -82,7 +87,7 @@ class Fetch(Command):
 
 @dataclass(frozen=True, slots=True)
 class CancelFetch(Command):
-    """Source → Registry: end this request, wherever it is."""
+    """Source or Collector → Registry: end this request, wherever it is."""
 
     TAG = 65
     request: RequestId
@@ -289,6 +294,7 @@ class RemoveSubscriber(Command):
 COMMANDS: tuple[type[Command], ...] = (
     *WORKER_COMMANDS,
     *SOURCE_COMMANDS,
+    *COLLECTOR_COMMANDS,
     Fetch,
     CancelFetch,
     SetPriority,

@@ -91,7 +91,7 @@ class RequestStarted(Event):
 
 @dataclass(frozen=True, slots=True)
 class FirstByte(Event):
-    """Once per HTTP attempt that was answered; `ttfb` from sending the request to its headers."""
+    """Once per HTTP attempt that was answered, also with an error; `ttfb` from sending the request to its headers."""
 
     TAG = 3
     request_id: RequestId

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from kithara_actors.values import ContentId, FetchKind, RequestId, Validator
 
-__all__ = ["FetchSpec", "Place", "SourceCalls", "SourceSpec"]
+__all__ = ["Collection", "FetchSpec", "Place", "SourceCalls", "SourceSpec"]
 
 
 @dataclass(frozen=True, slots=True, weakref_slot=True, eq=False)
@@ -31,16 +31,32 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
+class Collection:
+    """How the one answer to a `FetchCommand` is collected, and for whom.
+
+    `owner` is the name of the actor that hears of the request; `method` is GET or HEAD. The whole answer is stored
+    from position 0 of the content on, decoded, and every attempt begins there again.
+    """
+
+    owner: str
+    method: str
+    refuse_html: bool
+
+
+@dataclass(frozen=True, slots=True)
 class FetchSpec:
     """All that is needed to run one request, on whichever worker, as often as it takes.
 
     Bytes `start` to `end` (half-open; `end` None: to the end) of `url` go into lane `lane` of generation
     `generation` of the content's progress block. `total` and `validator` are pinned by an earlier answer or None.
-    `asset` is the scope of the request's events, `peer` the name of the Source that asked, `origin` the
-    `scheme://host:port` that limits count by; `limit` is the offset that must not be written past, or None.
+    `asset` is the scope of the request's events (0: the system's), `peer` the name of the Source that asked, `origin`
+    the `scheme://host:port` that limits count by; `limit` is the offset that must not be written past, or None.
     `ranged` is False only for a server known to refuse ranges. `calls` is the id of the `SourceCalls` that say what
     is really asked for, and as whom; 0 for none. `place` is where an earlier answer came from, None for `url` itself.
     Bytes from `held` (None: `start`) to `start` are there already, for a body that begins before them to be compared.
+
+    With a `collection` the request is a call's: `peer` is what takes turns with the others, `ranged` says whether a
+    range was asked for, `limit` is the most bytes that the answer may have.
     """
 
     request: RequestId
@@ -62,6 +78,17 @@ class FetchSpec:
     calls: int = 0
     place: Place | None = None
     held: int | None = None
+    collection: Collection | None = None
+
+    @property
+    def method(self) -> str:
+        """Of HTTP."""
+        return "GET" if self.collection is None else self.collection.method
+
+    @property
+    def owner(self) -> str:
+        """The name of the actor that hears of the request."""
+        return self.peer if self.collection is None else self.collection.owner
 
 
 @dataclass(frozen=True, slots=True)

@@ -132,7 +132,7 @@ class FetchHeaders(Command):
 
 @dataclass(frozen=True, slots=True)
 class FetchDone(Command):
-    """Downloader → Source: one end of a `Fetch`: what was asked has landed up to `end`."""
+    """Downloader → Source or Collector: one end of a `Fetch`: what was asked has landed up to `end`."""
 
     TAG = 42
     request: RequestId
@@ -142,7 +142,7 @@ class FetchDone(Command):
 
 @dataclass(frozen=True, slots=True)
 class FetchFailed(Command):
-    """Downloader → Source: one end of a `Fetch`. `gave_up` tells a spent budget from a fatal error."""
+    """Downloader → Source or Collector: one end of a `Fetch`. `gave_up` tells a spent budget from a fatal error."""
 
     TAG = 43
     request: RequestId
@@ -153,7 +153,7 @@ class FetchFailed(Command):
 
 @dataclass(frozen=True, slots=True)
 class FetchCancelled(Command):
-    """Registry or Downloader → Source: one end of a `Fetch`; bytes up to `end` have landed."""
+    """Registry or Downloader → Source or Collector: one end of a `Fetch`; bytes up to `end` have landed."""
 
     TAG = 44
     request: RequestId

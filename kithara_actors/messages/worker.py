@@ -61,6 +61,7 @@ class RunAttempt(Command):
     """Host → worker, with three descriptors: the data, the progress block, the wake-up.
 
     The spec's range is asked from `start` on, which lies past `spec.start` when earlier attempts have landed bytes.
+    A spec that is collected comes with one descriptor, the data, and begins at its start each time.
     """
 
     TAG = 16
@@ -91,7 +92,8 @@ class AttemptHeaders(Command):
     """Worker → host: an answer was accepted; its head is in the progress block. `seconds` is from send to headers.
 
     `final_url` is where it came from; `bare`: redirects to another origin have cost the caller's headers. `ranged`:
-    it answers a request with a Range, not one that was made again without.
+    it answers a request with a Range, not one that was made again without. Of a collected answer there is no such head:
+    `headers` are all of its header fields, and `final_url` is complete.
     """
 
     TAG = 18
@@ -107,6 +109,7 @@ class AttemptHeaders(Command):
     seconds: float
     bare: bool
     ranged: bool
+    headers: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +118,7 @@ class AttemptEnded(Command):
 
     `end` is the absolute offset up to which bytes have landed; `complete` says that all that was asked or announced
     has; `total` is the length, once it is certain; `broke` marks a body that ended before its announced end.
+    `status` is that of an answer that was not accepted, which took `seconds`; None without such.
     """
 
     TAG = 19
@@ -126,6 +130,8 @@ class AttemptEnded(Command):
     broke: bool
     cancelled: bool
     failure: Failure | None
+    status: int | None = None
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,7 +32,7 @@ class Attempt:
     original to its owner.
     """
 
-    __slots__ = ("_cancelled", "_handle", "_lock", "_source", "_wake", "fresh", "plain", "target", "where")
+    __slots__ = ("_cancelled", "_handle", "_lock", "_source", "_wake", "fresh", "plain", "refused", "target", "where")
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -46,6 +46,8 @@ class Attempt:
         """The request target, byte for byte."""
         self.fresh = False
         """The connection was opened by this attempt."""
+        self.refused: tuple[int, float] | None = None
+        """Status of an answer that is not accepted, or not yet, and the seconds that it took."""
         self.plain = False
         """The connection carries the body as it is: no TLS."""
 

@@ -62,20 +62,21 @@ def store(
     expected: int | None,
     skip: int,
     inactivity: float,
+    framing: Framing | None = None,
 ) -> int:
     """Store the body of `response` at the absolute offset `at` and return where it ends.
 
     The first `skip` bytes are dropped, once compared with what the sink holds. `expected` bytes are stored after them,
-    or (None) all that come; a 200 without a length may be shorter than `expected`. Blocks, at most `inactivity` seconds
-    for each piece. On return the connection is back in its pool, or closed if it could not be; after an error it is
-    closed.
+    or (None) all that come; a 200 without a length may be shorter than `expected`. `framing` replaces the plain one.
+    Blocks, at most `inactivity` seconds for each piece. On return the connection is back in its pool, or closed if it
+    could not be; after an error it is closed.
 
     Raises BodyBroken (BodyStalled), ProtocolError (malformed, or a 206 longer than `expected`),
     ResourceChanged (shorter than `skip`, or other bytes), StorageFull, InternalError (the file), Cancelled.
     """
     end = None if expected is None else at + expected
     sink.landed, sink.stopped = at, False
-    framing = framing_of(response)
+    framing = framing or framing_of(response)
     try:
         attempt.limit_reads(inactivity)
         _skip(framing, attempt, sink, at - skip, skip)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from actors.clock import monotonic
 from kithara_actors.errors import ProtocolError
+from kithara_actors.logic.collecting import check_collected, coding_of, collected_headers, fields_of, too_large
 from kithara_actors.logic.response import (
     MAX_REDIRECTS,
     Accepted,
@@ -19,6 +20,8 @@ from kithara_actors.logic.response import (
 )
 from kithara_actors.worker.attempt import Attempt
 from kithara_actors.worker.body import close, discard, store
+from kithara_actors.worker.decoded import Decoded
+from kithara_actors.worker.framing import framing_of
 from kithara_actors.worker.http import Transport
 from kithara_actors.worker.sink import Sink
 
@@ -32,8 +35,8 @@ __all__ = ["End", "FirstByte", "Order", "run"]
 class Order:
     """What one attempt is to fetch. `headers` are the caller's.
 
-    A 200 to a range is stored from `asked.start` up to `asked.end`, or with `whole` from 0 to its end. HEAD
-    stores nothing.
+    A 200 to a range is stored from `asked.start` up to `asked.end`. With `whole` the body of whatever answer there
+    is is stored from 0 to its end, decoded, if it fits the sink's limit. HEAD stores nothing.
     """
 
     url: str
@@ -47,7 +50,7 @@ class Order:
 class FirstByte:
     """How the answer came: `url` is the final one, `redirects` are all that were followed to it, itself included;
     `seconds` run from the start of the attempt; `bare`: headers of the caller were dropped at a redirect; `ranged`: it
-    answers a request with a Range."""
+    answers a request with a Range. `headers` are all of the answer's, for an order that is `whole`."""
 
     status: int
     url: str
@@ -55,6 +58,7 @@ class FirstByte:
     redirects: tuple[str, ...] = ()
     bare: bool = False
     ranged: bool = True
+    headers: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +96,10 @@ def run(
     url, caller, asked = order.url, dict(order.headers), order.asked
     followed: list[str] = []
     while True:
-        response = transport.open(attempt, url, request_headers(asked, caller), order.method)
+        sent = collected_headers(asked, order.method, caller) if order.whole else request_headers(asked, caller)
+        attempt.refused = None
+        response = transport.open(attempt, url, sent, order.method)
+        attempt.refused = response.status, monotonic() - began
         try:
             status, location = response.status, response.headers.get("location")
             following = redirect(url, status, location, allow_downgrade=allow_downgrade, headers=caller)
@@ -104,12 +111,19 @@ def run(
                     judge(url)
                 followed.append(url)
             else:
-                answer = check(asked, status, response.headers)
+                fields: tuple[tuple[str, str], ...] = ()
+                if order.whole:
+                    answer = check_collected(asked, order.method, sent, status, response.headers)
+                    fields = fields_of(response.headers.items())
+                else:
+                    answer = check(asked, status, response.headers)
                 if isinstance(answer, Accepted):
                     bare = len(caller) < len(order.headers)
                     seconds = monotonic() - began
-                    on_headers(answer, FirstByte(status, url, seconds, tuple(followed), bare, asked.ranged))
-                    return _receive(transport, attempt, response, order, answer, sink)
+                    on_headers(answer, FirstByte(status, url, seconds, tuple(followed), bare, asked.ranged, fields))
+                    attempt.refused = None
+                    receive = _receive_whole if order.whole else _receive
+                    return receive(transport, attempt, response, order, answer, sink)
                 asked = dataclasses.replace(asked, ranged=False)
             discard(response, attempt)
         except BaseException:
@@ -133,8 +147,6 @@ def _receive(
     skip = 0
     if accepted.partial:
         start, end = accepted.start, accepted.end
-    elif order.whole:
-        start, end = 0, accepted.end
     else:
         skip = start
         end = min((known for known in (end, accepted.end) if known is not None), default=None)
@@ -144,3 +156,26 @@ def _receive(
     if total is None and (end is None or landed < end) and not sink.stopped:
         total = landed
     return End(landed, True, total, reused)
+
+
+def _receive_whole(
+    transport: Transport,
+    attempt: Attempt,
+    response: HTTPResponse,
+    order: Order,
+    accepted: Accepted,
+    sink: Sink,
+) -> End:
+    reused = not attempt.fresh
+    if order.method == "HEAD":
+        discard(response, attempt)
+        return End(0, True, accepted.total, reused)
+    expected = None if accepted.end is None else accepted.end - accepted.start
+    if expected is not None and sink.limit is not None and expected > sink.limit:
+        raise too_large(sink.limit)
+    framing = framing_of(response)
+    coding = coding_of(response.headers.items()) if expected is None else None
+    if coding is not None:
+        framing = Decoded(framing, coding, sink.limit)
+    landed = store(response, attempt, sink, 0, expected, 0, transport.settings.inactivity_timeout, framing)
+    return End(landed, True, accepted.total, reused)

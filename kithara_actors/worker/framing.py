@@ -231,6 +231,6 @@ def framing_of(response: HTTPResponse) -> Framing:
     reader: Any = getattr(getattr(response, "_fp", None), "fp", None)
     if not isinstance(reader, io.BufferedReader):
         return _Public(response)
-    if response.chunked:
+    if response.chunked and response.length_remaining != 0:  # an answer to HEAD only says so
         return _Chunked(_Reader(reader))
     return _Sized(_Reader(reader), response.length_remaining)

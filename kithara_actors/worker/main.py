@@ -7,6 +7,7 @@ import os
 import queue
 import threading
 import traceback
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from actors.memory.progress import ProgressBlock, WakeUp
@@ -32,6 +33,7 @@ from kithara_actors.messages.worker import (
 from kithara_actors.values import Answer, Validator
 from kithara_actors.worker.attempt import Attempt
 from kithara_actors.worker.body import BodyBroken
+from kithara_actors.worker.collecting import collect, order_of
 from kithara_actors.worker.fetcher import FirstByte, Order, run
 from kithara_actors.worker.http import Transport, TransportSettings
 from kithara_actors.worker.sink import Sink
@@ -170,25 +172,43 @@ class FetchHandler:
         with contextlib.ExitStack() as held:
             for fd in job.fds:
                 held.callback(os.close, fd)
+            if job.order.spec.collection is not None:
+                return self._collect(job)
             # Fewer arrive where this process is at its limit of descriptors.
             data, block_fd, wake_fd = job.fds
             block = ProgressBlock(os.dup(block_fd))
             held.callback(block.close)
             return _Transfer(self, job.order, job.attempt, data, block, WakeUp(wake_fd)).run()
 
-    def transfer(self, order: RunAttempt, attempt: Attempt, sink: Sink, job: _Transfer) -> tuple[int, int | None]:
-        """Run the HTTP attempt: where it ended, and the total if that is certain."""
+    def _collect(self, job: _Job) -> AttemptEnded:
+        (data,) = job.fds
+        order = order_of(job.order)
+        return collect(
+            job.order,
+            data,
+            lambda sink, answered: self.transfer(job.order, job.attempt, sink, answered, order),
+            self.report,
+            lambda: job.attempt.refused or (),
+        )
+
+    def transfer(
+        self,
+        order: RunAttempt,
+        attempt: Attempt,
+        sink: Sink,
+        answered: Callable[[Accepted, FirstByte], None],
+        what: Order | None = None,
+    ) -> tuple[int, int | None]:
+        """Run the HTTP attempt: where it ended, and the total if that is certain. `what` replaces the spec's range."""
         spec = order.spec
+        if what is None:
+            what = Order(spec.url, spec.headers, Asked(order.start, spec.end, spec.ranged, spec.total, spec.validator))
         end = run(
             self._transport,
             attempt,
-            Order(
-                spec.url,
-                spec.headers,
-                Asked(order.start, spec.end, spec.ranged, spec.total, spec.validator),
-            ),
+            what,
             sink,
-            job.answered,
+            answered,
             self._allow_downgrade,
             (lambda url: self._judge(order, attempt, url)) if self._asks else None,
         )
@@ -255,7 +275,7 @@ class _Transfer:
         total: int | None = None
         complete = broke = cancelled = False
         try:
-            end, total = self._handler.transfer(order, self._attempt, self._sink, self)
+            end, total = self._handler.transfer(order, self._attempt, self._sink, self.answered)
             self._sink.landed = max(self._sink.landed, end)
             complete = True
             if total is not None and self._block.length is None and self._block.has_head:
@@ -281,6 +301,7 @@ class _Transfer:
             broke,
             cancelled,
             failure,
+            *(self._attempt.refused or ()),
         )
 
     def answered(self, accepted: Accepted, first: FirstByte) -> None:

@@ -121,10 +121,12 @@ class Sink:
     def pull(self, source: int, at: int, count: int, seconds: float) -> int | None:
         """Move up to `count` bytes from the socket `source` to `at`, as many as are there.
 
-        Returns the bytes moved and published: 0 at the end of the stream, None if splicing does not work
-        here and nothing was moved. Blocks until something comes, at most `seconds`, then raises
+        Returns the bytes moved and published: 0 at the end of the stream, None if nothing was moved because
+        splicing does not work here, or there is no room. Blocks until something comes, at most `seconds`, then raises
         TimeoutError; OSError is the socket's, the file's errors are those of `write`. Releases the GIL.
         """
+        if self.limit is not None and at >= self.limit:
+            return None  # whether more comes at all is seen by reading it
         count = self.room(at, count)
         while True:
             pipe = self._pipe = self._pipe or _Pipe()

@@ -10,10 +10,10 @@ from actors.testing.step import Probe
 from kithara_actors.actor.publisher import Publisher
 from kithara_actors.messages.commands import COMMANDS, Publish
 from kithara_actors.messages.events import EVENT_CODEC, Event, Scope
-from kithara_actors.messages.records import FetchSpec
+from kithara_actors.messages.records import Collection, FetchSpec
 from kithara_actors.values import ContentId, FetchKind, RequestId
 
-__all__ = ["CODEC", "FakePool", "Published", "request_spec"]
+__all__ = ["CODEC", "FakePool", "Published", "call_spec", "request_spec"]
 
 CODEC = Codec(COMMANDS)
 
@@ -39,6 +39,20 @@ def request_spec(request: int = 1, **changes: Any) -> FetchSpec:
         "limit": None,
     }
     return FetchSpec(**{**fields, **changes})
+
+
+def call_spec(request: int = 1, method: str = "GET", **changes: Any) -> FetchSpec:
+    """A one-off request for all of the file, of at most 100 bytes."""
+    fields: dict[str, Any] = {
+        "asset": 0,
+        "peer": f"call:{request}",
+        "start": 0,
+        "ranged": False,
+        "limit": 100,
+        "generation": 0,
+        "collection": Collection("collector", method, False),
+    }
+    return request_spec(request, **{**fields, **changes})
 
 
 class Published(Publisher):

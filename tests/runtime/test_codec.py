@@ -19,7 +19,7 @@ from actors.errors import CodecError
 from actors.messages.codec import Codec, tag_of
 from actors.messages.command import Command
 from actors.messages.control import CONTROL
-from kithara_actors.messages import commands, events, to_source, worker
+from kithara_actors.messages import commands, events, to_collector, to_source, worker
 from kithara_actors.messages.commands import COMMANDS
 from kithara_actors.messages.events import EVENT_CODEC, EVENTS
 from kithara_actors.messages.parser import PARSER_COMMANDS, ParserSettings
@@ -37,7 +37,7 @@ CODECS = [
 ]
 CLASSES = [(codec, cls) for codec in CODECS for cls in codec.commands]
 SENDERS = {"System", "Stream", "AssetStore", "Downloader", "Registry", "Source", "Timers", "Worker", "Host", "Anyone"}
-SENDERS |= {"Subscription"}
+SENDERS |= {"Subscription", "Collector"}
 COMMAND_CODEC = CODECS[1]
 
 
@@ -102,7 +102,7 @@ def test_commands_are_frozen_slotted_and_documented(pair: tuple[Codec, type[Comm
 
 
 def test_every_command_of_the_modules_is_known_and_names_its_sender() -> None:
-    for module in (commands, to_source, worker):
+    for module in (commands, to_collector, to_source, worker):
         for name, cls in vars(module).items():
             if not isinstance(cls, type) or not issubclass(cls, Command) or cls is Command:
                 continue
@@ -170,7 +170,7 @@ def pack(*fields: object) -> bytes:
     return bytes(msgpack.packb(fields))
 
 
-SPEC = (1, 1, "p", "demand", "u", "o", (("a", "b"),), 1, 0, 1, 0, None, True, None, None, None, 0, None, None)
+SPEC = (1, 1, "p", "demand", "u", "o", (("a", "b"),), 1, 0, 1, 0, None, True, None, None, None, 0, None, None, None)
 
 
 @pytest.mark.parametrize(
@@ -202,7 +202,7 @@ SPEC = (1, 1, "p", "demand", "u", "o", (("a", "b"),), 1, 0, 1, 0, None, True, No
         (pack(66, 1, "p", True), "SetPriority.priority: bool in place of int"),
         (pack(66, 1, "p", 1.0), "SetPriority.priority: float in place of int"),
         (pack(66, 1, "p", 2), "SetPriority.priority: 2 is not a Priority"),
-        (pack(64, 1, SPEC[:-1]), "Fetch.spec: 18 fields, expected 19"),
+        (pack(64, 1, SPEC[:-1]), "Fetch.spec: 19 fields, expected 20"),
         (pack(64, 1, "spec"), "Fetch.spec: str in place of array"),
         (pack(64, 1, (*SPEC[:3], 7, *SPEC[4:])), "Fetch.spec.kind: int in place of str"),
         (pack(64, 1, (*SPEC[:6], (("a", "b"), ("c", 1)), *SPEC[7:])), "Fetch.spec.headers.1.1: int in place of str"),

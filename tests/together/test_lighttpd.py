@@ -11,6 +11,7 @@ from real_servers_kit import Authority, LighttpdServer
 from stream_kit import HANG
 
 from kithara_actors.errors import ConnectError, PolicyError, StatusError
+from kithara_actors.fetching import FetchCommand
 from kithara_actors.system import ActorSystem
 from kithara_actors.testing.origin import Origin, Resource, body
 
@@ -97,3 +98,14 @@ def test_a_redirect_out_of_tls_needs_permission(
     with ActorSystem.start(verify=str(authority.path), allow_downgrade=True, proxies={}) as lax:
         with lax.open(url) as stream:
             assert stream.read() == body(0, 0, 100)
+
+
+def test_one_off_requests_over_tls(lighttpd: LighttpdServer, system: ActorSystem) -> None:
+    url = lighttpd.url("a.mp3")
+    assert system.execute(FetchCommand.head(url), HANG).total == SIZE
+    assert system.execute(FetchCommand.get(url), HANG).body == body(1, 0, SIZE)
+    part = system.execute(FetchCommand.get(url, range=(SIZE - 100, None)), HANG)
+    assert (part.status, part.body) == (206, body(1, SIZE - 100, SIZE))
+    with ActorSystem.start(workers=1, max_retries=0, proxies={}) as strict:
+        with pytest.raises(ConnectError, match="certificate"):
+            strict.execute(FetchCommand.head(url), HANG)

@@ -1,0 +1,141 @@
+"""One-off requests as their callers see them: `ActorSystem.execute` on the caller's own thread."""
+
+from __future__ import annotations
+
+import math
+import os
+import threading
+from collections.abc import Callable
+
+from actors.actor.address import Address
+from actors.clock import monotonic
+from actors.messages.command import Command
+from kithara_actors.actor.callables import REQUEST_LIMIT, request_size
+from kithara_actors.assets.collecting import Waiting, WaitingTable
+from kithara_actors.errors import Failure, InternalError, ReadTimeout, restore
+from kithara_actors.fetching import FetchCommand, FetchResult, Headers
+from kithara_actors.logic.naming import origin_of, redact, split_userinfo
+from kithara_actors.messages.commands import Abandon, Collect
+from kithara_actors.messages.records import Collection, FetchSpec
+from kithara_actors.values import ContentId, FetchKind, RequestId
+
+__all__ = ["COLLECTOR", "Executor"]
+
+COLLECTOR = "collector"
+"""The name of the actor that owns one-off requests."""
+
+
+class Executor:
+    """Safe from any thread; `execute` blocks on a bell of its own, never on an actor."""
+
+    def __init__(
+        self,
+        waiting: WaitingTable,
+        find: Callable[[str], Address | None],
+        next_request: Callable[[], RequestId],
+        limit: int,
+    ) -> None:
+        self._waiting = waiting
+        self._find = find
+        self._next_request = next_request
+        self._limit = limit
+
+    def execute(self, command: FetchCommand, timeout: float | None) -> FetchResult:
+        """See `ActorSystem.execute`."""
+        began = monotonic()
+        if not isinstance(command, FetchCommand):
+            raise TypeError(f"give FetchCommand.get(url) or FetchCommand.head(url), not {type(command).__name__}")
+        limit = _checked(timeout)
+        url, headers = _addressed(command)
+        request = self._next_request()
+        waiting = self._waiting.begin(self._spec(command, url, headers, request))
+        try:
+            self._tell(request, Collect(request))
+            if not waiting.ended.wait(limit):
+                text = f"{redact(url)}: no result within {timeout:g} s; the request was cancelled"
+                raise ReadTimeout(text)
+            if waiting.failure is not None:
+                raise restore(waiting.failure)
+            return _result(waiting, monotonic() - began)
+        except BaseException:
+            # Also Ctrl-C, which comes in the middle of the wait.
+            if not waiting.ended.is_set():
+                self._tell(request, Abandon(request))
+            raise
+        finally:
+            waiting.content.release()
+
+    def _spec(self, command: FetchCommand, url: str, headers: dict[str, str], request: RequestId) -> FetchSpec:
+        first, last = (0, None) if command.range is None else command.range
+        return FetchSpec(
+            request=request,
+            asset=0,
+            peer=f"call:{request}",
+            kind=FetchKind.DEMAND,
+            url=url,
+            origin=origin_of(url),
+            headers=tuple(headers.items()),
+            content=ContentId(0),
+            lane=0,
+            generation=0,
+            start=first,
+            end=None if last is None else last + 1,
+            ranged=command.range is not None,
+            total=None,
+            validator=None,
+            limit=self._limit,
+            collection=Collection(COLLECTOR, command.method, command.refuse_html),
+        )
+
+    def _tell(self, request: RequestId, command: Command) -> None:
+        collector = self._find(COLLECTOR)
+        if collector is None or not collector.tell(command):
+            self._waiting.end(request, failure=Failure("SystemStopped", "the system has stopped"))
+
+
+def _checked(timeout: float | None) -> float | None:
+    if timeout is None:
+        return None
+    if isinstance(timeout, bool) or not isinstance(timeout, int | float):
+        raise TypeError(f"timeout must be a number of seconds or None, not {timeout!r:.40}")
+    if not math.isfinite(timeout) or timeout <= 0:
+        raise ValueError(f"timeout must be a positive number of seconds or None, not {timeout}")
+    return min(timeout, threading.TIMEOUT_MAX)
+
+
+def _addressed(command: FetchCommand) -> tuple[str, dict[str, str]]:
+    url, authorization = split_userinfo(command.url)
+    headers = dict(command.headers)
+    if authorization is not None and "Authorization" not in command.headers:
+        headers["Authorization"] = authorization
+    if request_size(url, headers) > REQUEST_LIMIT:
+        raise ValueError(f"URL and headers must stay under {REQUEST_LIMIT} bytes together")
+    return url, headers
+
+
+def _result(waiting: Waiting, elapsed: float) -> FetchResult:
+    head = waiting.head
+    if head is None:
+        raise InternalError(f"request {waiting.spec.request} ended without an answer")
+    return FetchResult(
+        head.status,
+        head.url,
+        Headers(head.headers),
+        _body(waiting),
+        head.partial,
+        head.total,
+        elapsed,
+        waiting.spec.request,
+    )
+
+
+def _body(waiting: Waiting) -> bytes:
+    pieces: list[bytes] = []
+    got = 0
+    while got < waiting.size:
+        piece = os.pread(waiting.content.fd, waiting.size - got, got)  # at most 2 GiB at a time
+        if not piece:
+            raise InternalError(f"request {waiting.spec.request} ended with {got} of {waiting.size} bytes")
+        pieces.append(piece)
+        got += len(piece)
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)

@@ -1,0 +1,91 @@
+"""The worker's part of a one-off request: one answer, decoded, into a descriptor of its own from position 0 on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from kithara_actors.errors import Cancelled, Failure, KitharaError, StorageFull
+from kithara_actors.logic.collecting import asked_of, check_head_size, too_large
+from kithara_actors.logic.response import Accepted
+from kithara_actors.messages.worker import AttemptEnded, AttemptHeaders, RunAttempt
+from kithara_actors.values import Validator
+from kithara_actors.worker.body import BodyBroken
+from kithara_actors.worker.fetcher import FirstByte, Order
+from kithara_actors.worker.sink import Sink
+
+__all__ = ["Basket", "collect", "order_of"]
+
+
+class Basket(Sink):
+    """What a collected body lands in; one byte more than `limit` is BodyTooLarge."""
+
+    __slots__ = ()
+
+    def __init__(self, fd: int, limit: int) -> None:
+        super().__init__(fd, _nobody, limit)
+        # Most are smaller than what splicing pays for.
+        self.splices = False
+
+    def room(self, at: int, wanted: int) -> int:
+        try:
+            return super().room(at, wanted)
+        except StorageFull:
+            assert self.limit is not None
+            raise too_large(self.limit) from None
+
+
+def order_of(run: RunAttempt) -> Order:
+    """What the attempt of a request that is collected is to fetch."""
+    spec = run.spec
+    return Order(spec.url, spec.headers, asked_of(spec), spec.method, whole=True)
+
+
+def collect(
+    run: RunAttempt,
+    data: int,
+    transfer: Callable[[Sink, Callable[[Accepted, FirstByte], None]], object],
+    report: Callable[[AttemptHeaders], None],
+    refused: Callable[[], tuple[int, float] | tuple[()]],
+) -> AttemptEnded:
+    """Make the attempt `run` into the descriptor `data`, by `transfer`; how it ended. Blocks until then."""
+    spec = run.spec
+    assert spec.limit is not None
+    basket = Basket(data, spec.limit)
+
+    def answered(accepted: Accepted, first: FirstByte) -> None:
+        check_head_size(first.url, first.headers)
+        # Validator and type are among the headers; twice they might not fit the message.
+        report(
+            AttemptHeaders(
+                spec.request,
+                run.attempt,
+                first.status,
+                accepted.partial,
+                accepted.end,
+                accepted.total,
+                Validator(),
+                None,
+                first.url,
+                first.seconds,
+                first.bare,
+                first.ranged,
+                first.headers,
+            )
+        )
+
+    failure: Failure | None = None
+    complete = broke = cancelled = False
+    try:
+        transfer(basket, answered)
+        complete = True
+    except Cancelled:
+        cancelled = True
+    except KitharaError as error:
+        failure = error.failure
+        broke = isinstance(error, BodyBroken)
+    end = spec.start + basket.landed
+    return AttemptEnded(spec.request, run.attempt, end, complete, None, broke, cancelled, failure, *refused())
+
+
+def _nobody(end: int) -> None:
+    """Nobody looks at a collected body before it is complete."""
