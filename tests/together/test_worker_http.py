@@ -441,7 +441,7 @@ def test_a_stalled_body_is_given_up(desk: Desk, origin: Origin, way: str) -> Non
 @pytest.mark.parametrize("length", [True, False])
 @pytest.mark.parametrize("size", [10_000, 2 * MIB])
 def test_nothing_is_written_past_the_limit(desk: Desk, origin: Origin, way: str, size: int, length: bool) -> None:
-    url = origin.add("/a", Resource(size=size, length=length))
+    url = origin.add("/a", Resource(size=size, length=length, ranges=length))
     got = desk.get(url)
     got.sink.limit = size - 1
     with pytest.raises(StorageFull):
