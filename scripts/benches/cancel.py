@@ -115,7 +115,8 @@ def percentile(values: Sequence[float], share: float) -> float:
 def run(arguments: argparse.Namespace) -> int:
     """1 if a limit is missed on a quiet machine, or anything is wrong."""
     if arguments.smoke:
-        arguments.transfers = min(arguments.transfers, len(PHASES))
+        # One in each phase.
+        arguments.transfers, arguments.fast = len(PHASES), sum(phase.busy for phase in PHASES)
     for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
         del os.environ[name]
     drivers: list[Callable[[], Driver]] = []
@@ -130,7 +131,7 @@ def run(arguments: argparse.Namespace) -> int:
         lookups = folder / "lookups"
         lookups.mkdir()
         os.environ[hanging_lookup.FOLDER] = str(lookups)
-        with contextlib.closing(Origin(authority, lookups, arguments.transfers)) as server:
+        with contextlib.closing(Origin(authority, lookups, arguments.transfers, nice=not arguments.smoke)) as server:
             for number in range(arguments.rounds + (not arguments.smoke)):
                 print(f"round {number}:" if number else "warm-up:", end="", file=sys.stderr, flush=True)
                 for make in drivers:
@@ -190,10 +191,13 @@ def _measure(
 
 def _some(phases: Sequence[Phase], count: int, fast: int, chance: random.Random) -> list[Phase]:
     """So many phases by chance, none left out as long as there is room; at most `fast` at full speed."""
-    pouring = chance.choices([phase for phase in phases if phase.busy], k=min(fast, count))
-    others = [phase for phase in phases if not phase.busy]
-    left = count - len(pouring)
-    chosen = [*pouring, *[*others, *chance.choices(others, k=max(0, left - len(others)))][:left]]
+
+    def chosen_of(those: list[Phase], number: int) -> list[Phase]:
+        return [*chance.sample(those, min(number, len(those))), *chance.choices(those, k=max(0, number - len(those)))]
+
+    fast = min(fast, count)
+    chosen = chosen_of([phase for phase in phases if phase.busy], fast)
+    chosen += chosen_of([phase for phase in phases if not phase.busy], count - fast)
     chance.shuffle(chosen)
     return chosen
 

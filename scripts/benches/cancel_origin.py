@@ -1,14 +1,14 @@
 #!/usr/bin/env python3
 """A server whose answers never end, and a watcher that notes when each of its clients shuts its socket down.
 
-    cancel_origin.py CERTIFICATE LISTENERS
+    cancel_origin.py CERTIFICATE LISTENERS NICENESS
 
-Two processes. The server takes what processor time the others leave: what it sends as fast as it can is load, and in
-the world comes from another machine. The watcher has a duplicate of every socket and nothing else to do, so that its
-clock is read at once. The path of a request is /PHASE/NUMBER, the phase one of `PHASES`. The watcher says the ports
-on its standard output, as one line of JSON; each line on its standard input is answered by one: `report` by what
-became of the connections, `forget` after all are closed and forgotten. Both end with its standard input. Times are
-of CLOCK_MONOTONIC, the same in every process.
+Two processes. The server is nice and leaves the processors to the others: what it sends as fast as it can is load,
+and in the world comes from another machine. The watcher has a duplicate of every socket and nothing else to do, so
+that its clock is read at once. The path of a request is /PHASE/NUMBER, the phase one of `PHASES`. The watcher says
+the ports on its standard output, as one line of JSON; each line on its standard input is answered by one: `report` by
+what became of the connections, `forget` after all are closed and forgotten. Both end with its standard input. Times
+are of CLOCK_MONOTONIC, the same in every process.
 """
 
 from __future__ import annotations
@@ -300,7 +300,7 @@ def main() -> None:
         return
     channel.close()
     os.close(0)
-    os.nice(19)
+    os.nice(int(sys.argv[3]))
     _Server(sys.argv[1], int(sys.argv[2]), server_channel).run()
 
 

@@ -79,13 +79,15 @@ class Transfer:
 class Origin:
     """The processes of `cancel_origin.py`, for at most `transfers` at once; ended by `close`.
 
+    Not `nice`, it competes for the processors with whom it serves.
+
     `folder` is where hanging lookups leave their names.
     """
 
-    def __init__(self, authority: Authority, folder: Path, transfers: int) -> None:
+    def __init__(self, authority: Authority, folder: Path, transfers: int, *, nice: bool = True) -> None:
         script = Path(__file__).with_name("cancel_origin.py")
         self._process = subprocess.Popen(
-            [sys.executable, script, authority.certificate, str(transfers)],
+            [sys.executable, script, authority.certificate, str(transfers), "19" if nice else "0"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )

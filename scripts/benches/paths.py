@@ -67,6 +67,7 @@ def add(commands: Commands) -> None:
     sizes = ",".join(map(_said, SIZES))
     one.add_argument("--sizes", type=_sizes, default=SIZES, metavar="LIST", help=f"of the bodies (default {sizes})")
     one.add_argument("--only", choices=("plain", "tls"), default=None, help="one kind of connection (default both)")
+    one.add_argument("--files", choices=("memfd", "disk"), default=None, help="one kind of file (default both)")
     one.add_argument("--disk", type=Path, default=None, metavar="DIR", help="of the file on disk (default: TMPDIR)")
     one.add_argument("--chunks", action="store_true", help=f"compare {', '.join(map(_said, CHUNKS))} of hot buffer")
     common(one, rounds=7)
@@ -208,7 +209,8 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.chunks:
             bodies = bodies[-1:]
         print(f"{arguments.rounds} rounds, {machine_line()}; disk is {disk} ({_file_system(disk)})")
-        for files in (Files("memfd", None), Files("disk", disk)):
+        kinds = [kind for kind in (Files("memfd", None), Files("disk", disk)) if arguments.files in (None, kind.name)]
+        for files in kinds:
             for scheme in schemes:
                 for body in bodies:
                     count = count_of(body.size, smoke=arguments.smoke)
