@@ -44,7 +44,7 @@ from kithara_actors.worker import framing
 from kithara_actors.worker.http import Attempt, Transport, TransportSettings
 from kithara_actors.worker.sink import Sink
 
-__all__ = ["add"]
+__all__ = ["add", "within"]
 
 KIB = 1024
 SIZES = (16 * KIB, 256 * KIB, 512 * KIB, MIB, 4 * MIB, 512 * MIB)
@@ -221,7 +221,7 @@ def run(arguments: argparse.Namespace) -> int:
                     taken = rounds.run(ways)
                     told[title] = plain(taken)
                     print_ways(title, taken, body.size * count, count)
-                    if not arguments.chunks and not _within(taken):
+                    if not arguments.chunks and not within(taken):
                         missed.append(title)
     if arguments.json is not None:
         write_json(arguments.json, arguments, {"groups": told})
@@ -278,7 +278,8 @@ def cpu_of_sample(samples: Sequence[Sample]) -> float:
     return statistics.median(sample.client for sample in samples)
 
 
-def _within(taken: Taken) -> bool:
+def within(taken: Taken) -> bool:
+    """Whether ours takes little more CPU than the cheaper of the two ways it has."""
     own = [cpu_of_sample(taken.samples[name]) for name in ("pwrite", "splice") if name in taken.samples]
     return not own or cpu_of_sample(taken.samples["ours"]) <= WITHIN * min(own)
 
