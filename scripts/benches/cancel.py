@@ -68,7 +68,7 @@ def add(commands: Commands) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     one.add_argument("--transfers", type=positive, default=100, help="in flight at once (default 100)")
-    one.add_argument("--fast", type=int, default=4, help="of these at full speed (default 4)")
+    one.add_argument("--fast", type=int, default=3, help="of these at full speed (default 3)")
     one.add_argument("--layer", choices=("system", "attempt", "both"), default="both", help="(default both)")
     common(one, rounds=8)
     one.set_defaults(run=run)
