@@ -15,7 +15,6 @@ from pathlib import Path
 import requests
 
 from benches.bodies import GIB
-from benches.machine import DISTURBED
 from benches.rounds import Sample, Taken
 
 __all__ = [
@@ -86,7 +85,7 @@ def print_disturbance(taken: Taken) -> None:
     every = [sample for samples in taken.samples.values() for sample in samples]
     share = statistics.mean(sample.others_share for sample in every)
     again = ", ".join(f"{len(dropped)} of {name}" for name, dropped in taken.dropped.items() if dropped)
-    left = sum(sample.others_share > DISTURBED for sample in every)
+    left = taken.disturbed
     print(
         f"CPU of the machine that others used meanwhile: {share:.0%}; samples taken again for that: {again or 'none'}"
         f"{f', and {left} left as they are: A DISTURBED RUN' if left else ''}"

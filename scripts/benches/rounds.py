@@ -94,6 +94,11 @@ class Taken:
     samples: dict[str, list[Sample]]
     dropped: dict[str, list[Sample]]
 
+    @property
+    def disturbed(self) -> int:
+        """How many samples had to be left as they are though others used much of the processors."""
+        return sum(sample.others_share > DISTURBED for samples in self.samples.values() for sample in samples)
+
 
 @dataclass(frozen=True, slots=True)
 class Rounds:

@@ -111,6 +111,13 @@ def test_ours_must_be_near_the_cheaper_way(ours: float, pwrite: float, splice: f
     assert module("paths").within(taken) is holds
 
 
+def test_samples_that_others_disturbed_are_counted() -> None:
+    rounds, cpus = module("rounds"), module("rounds").os.cpu_count()
+    quiet = samples(rounds, 1.0)
+    noisy = [dataclasses.replace(quiet[0], others=0.16 * cpus), dataclasses.replace(quiet[0], others=0.14 * cpus)]
+    assert rounds.Taken({"ours": quiet, "raw": noisy}, {"raw": noisy * 5}).disturbed == 1
+
+
 def test_a_goal_that_is_missed_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     report, rounds = module("report"), module("rounds")
     taken = {"ours": samples(rounds, 1.0), "raw": samples(rounds, 1.0)}
