@@ -7,6 +7,7 @@ import errno
 import os
 import select
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -31,7 +32,20 @@ class Attempt:
     original to its owner.
     """
 
-    __slots__ = ("_cancelled", "_handle", "_lock", "_source", "_wake", "fresh", "plain", "target", "where")
+    __slots__ = (
+        "_cancelled",
+        "_handle",
+        "_lock",
+        "_source",
+        "_wake",
+        "asked",
+        "deadline",
+        "fresh",
+        "plain",
+        "target",
+        "via",
+        "where",
+    )
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -41,12 +55,18 @@ class Attempt:
         self._source: socket.socket | None = None
         self.where = ""
         """Host and port, for error texts."""
+        self.via = ""
+        """Host and port of the proxy, for error texts; empty without one."""
         self.target = ""
         """The request target, byte for byte."""
         self.fresh = False
         """The connection was opened by this attempt."""
         self.plain = False
         """The connection carries the body as it is: no TLS."""
+        self.deadline = 0.0
+        """When a connection must stand, proxies passed; on the monotonic clock, 0 if none is due."""
+        self.asked = False
+        """The request is sent: what is waited for now is the answer."""
 
     def cancel(self) -> None:
         """End the attempt: its thread raises `Cancelled` from wherever it blocks. Idempotent."""
@@ -91,9 +111,23 @@ class Attempt:
         self.check()
 
     def answered_by(self, source: Any) -> None:
-        """Note the socket that the response will come from."""
+        """Note the socket that the response will come from: the request is sent."""
         self._source = source
+        self.asked = True
         self.plain = type(source) is socket.socket
+
+    @property
+    def records(self) -> ssl.SSLSocket | None:
+        """The socket that the response comes from, if that is TLS over TCP."""
+        return self._source if isinstance(self._source, ssl.SSLSocket) else None
+
+    def time_to_connect(self) -> float:
+        """Seconds left until `deadline`; raises TimeoutError when there are none, Cancelled after a cancel."""
+        self.check()
+        left = self.deadline - monotonic()
+        if left <= 0:
+            raise TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))
+        return left
 
     def fileno(self) -> int:
         """The duplicate of the connection's descriptor; -1 if the attempt has no connection."""
@@ -109,12 +143,16 @@ class Attempt:
 class Dialer:
     """Opens TCP connections that an `Attempt` can interrupt. Safe from any thread.
 
-    `refusal` says of an address why nothing may connect to it, or None.
+    `refusal` says of an address why nothing may connect to it, or None. `what` stands before hosts in error
+    texts.
     """
 
-    def __init__(self, connect_timeout: float, refusal: Callable[[str], str | None] | None = None) -> None:
+    def __init__(
+        self, connect_timeout: float, refusal: Callable[[str], str | None] | None = None, what: str = ""
+    ) -> None:
         self._timeout = connect_timeout
         self._refusal = refusal
+        self._what = what
         self._lock = threading.Lock()
         self.abandoned = 0
         """Lookups, cancelled or late, whose thread was left behind: getaddrinfo cannot be interrupted."""
@@ -122,11 +160,12 @@ class Dialer:
     def dial(self, attempt: Attempt, host: str, port: int, options: Iterable[tuple[Any, ...]]) -> socket.socket:
         """A connected socket with the rest of the connect time-out set on it, bound to `attempt`.
 
-        Tries every address of `host` in turn; each gets an equal share of the time that is left, so that one
-        silent address does not use up all of it. Raises ConnectError, ProtocolError (not a host name),
-        PolicyError (an address that is refused: then none is tried), Cancelled.
+        That time is counted from the first use of a dialer for this connection: `attempt.deadline`. Tries every
+        address of `host` in turn; each gets an equal share of the time that is left, so that one silent address
+        does not use up all of it. Raises ConnectError, ProtocolError (not a host name), PolicyError (an address
+        that is refused: then none is tried), Cancelled.
         """
-        deadline = monotonic() + self._timeout
+        deadline = self._deadline(attempt)
         addresses = self._permitted(attempt, host, port, deadline)
         problem: OSError | None = None
         for index, (family, kind, protocol, _name, address) in enumerate(addresses):
@@ -142,14 +181,28 @@ class Dialer:
                 sock.settimeout(max(deadline - monotonic(), 0.001))
                 return sock
         if isinstance(problem, TimeoutError):
-            raise ConnectError(f"no connection to {host}:{port} within {self._timeout:g} s")
+            raise ConnectError(f"no connection to {self._what}{host}:{port} within {self._timeout:g} s")
         reason = "no address" if problem is None else problem.strerror
-        raise ConnectError(f"cannot connect to {host}:{port}: {reason}")
+        raise ConnectError(f"cannot connect to {self._what}{host}:{port}: {reason}")
 
     def permit(self, attempt: Attempt, host: str, port: int) -> None:
         """Look `host` up, only to raise what `dial` would raise without connecting."""
         if self._refusal is not None:
             self._permitted(attempt, host, port, monotonic() + self._timeout)
+
+    @property
+    def refuses(self) -> bool:
+        """There are addresses that nothing may connect to."""
+        return self._refusal is not None
+
+    def look_up(self, attempt: Attempt, host: str, port: int) -> list[tuple[int, str]]:
+        """Address family and address of all that `host` has; takes time and raises as `dial` does."""
+        found = self._permitted(attempt, host, port, self._deadline(attempt))
+        return [(family, str(address[0])) for family, _, _, _, address in found]
+
+    def _deadline(self, attempt: Attempt) -> float:
+        attempt.deadline = attempt.deadline or monotonic() + self._timeout
+        return attempt.deadline
 
     def _permitted(self, attempt: Attempt, host: str, port: int, deadline: float) -> list[_Address]:
         addresses = self._resolve(attempt, host, port, deadline)
@@ -191,12 +244,12 @@ class Dialer:
                 attempt.wake_by(None)
         attempt.check()
         if not answer:
-            raise ConnectError(f"host {host} was not resolved within {self._timeout:g} s")
+            raise ConnectError(f"{self._what or 'host '}{host} was not resolved within {self._timeout:g} s")
         found = answer[0]
         if isinstance(found, OSError):
             if isinstance(found, socket.gaierror) and found.errno in _UNRESOLVABLE:
-                raise ConnectError(f"cannot resolve host {host}", retryable=False)
-            raise ConnectError(f"cannot resolve host {host}: {found.strerror}")
+                raise ConnectError(f"cannot resolve {self._what or 'host '}{host}", retryable=False)
+            raise ConnectError(f"cannot resolve {self._what or 'host '}{host}: {found.strerror}")
         return found
 
 
