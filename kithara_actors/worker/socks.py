@@ -126,6 +126,8 @@ class Server:
         if self.names and not names.refuses and not _is_address(host):
             return [_checked_name(host)]
         found = names.look_up(attempt, host, port)
+        if not found:
+            raise ConnectError(f"cannot connect to {attempt.where}: no address")
         if self.version == socks.SOCKS4:
             found = [(family, address) for family, address in found if family == socket.AF_INET]
         if not found:
@@ -140,23 +142,28 @@ class Server:
             shaking.connect((target, port))
             left = attempt.time_to_connect()
             connected = socket.socket(fileno=shaking.detach())
-        except (socks.ProxyError, OSError) as error:
+        except OSError as error:  # among them all of PySocks
             raise self._explain(error, shaking, attempt) from None
         finally:
             if shaking.fileno() >= 0:
-                attempt.unbind()
                 shaking.close()
         connected.settimeout(left)
         return connected
 
     def _explain(self, error: Exception, shaking: _Handshake, attempt: Attempt) -> Exception:
         cause = getattr(error, "socket_err", None)
+        if isinstance(cause, socks.ProxyError):
+            # They are OSErrors, so PySocks wraps its own.
+            return self._explain(cause, shaking, attempt)
         proxy = f"the proxy {self.where}"
         match error:
             case KitharaError() | TimeoutError():
                 return error
-            case _ if isinstance(cause, OSError):
+            case _ if isinstance(cause, KitharaError | TimeoutError):
                 return cause
+            case _ if isinstance(cause, OSError):
+                # Not as it is: urllib3 takes a reset for that of a request, whose answer may still come.
+                return ConnectError(f"the connection to {proxy} broke: {cause.strerror}")
             case socks.SOCKS5AuthError():
                 given = self.user and self.password
                 what = (
