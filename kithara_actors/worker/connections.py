@@ -6,8 +6,10 @@ that its documentation of pools describes; tests notice if one of them is no lon
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import socket
+import ssl
 import sys
 import threading
 from collections.abc import Mapping
@@ -148,6 +150,17 @@ class SecureConnection(PlainConnection, HTTPSConnection):
         # A body that ends with the connection ends with a closure alert, or it was cut (RFC 9112 section 9.8).
         cast("Any", self.sock).suppress_ragged_eofs = False
 
+    def request(self, method: str, url: str, *args: Any, **kwargs: Any) -> None:
+        try:
+            super().request(method, url, *args, **kwargs)
+        except (ConnectionError, ssl.SSLEOFError):
+            # In TLS 1.3 a server that wants a client certificate says so after the handshake, and may be gone
+            # before the request is sent. What it said is there still.
+            if self.sock is not None:
+                with contextlib.suppress(ssl.SSLEOFError, ConnectionError, TimeoutError):
+                    self.sock.recv(1)
+            raise
+
     def set_tunnel(
         self, host: str, port: int | None = None, headers: Mapping[str, str] | None = None, scheme: str = "http"
     ) -> None:
@@ -174,8 +187,10 @@ class PlainPool(HTTPConnectionPool):
         return f"{proxy.host}:{port}"
 
     def _get_conn(self, timeout: float | None = None) -> Any:
-        conn = super()._get_conn(timeout)
-        if active.fresh_only:
+        conn: Any = super()._get_conn(timeout)
+        # What came behind the last answer is dropped with it; urllib3 does not see what is decrypted already.
+        late = isinstance(conn.sock, ssl.SSLSocket) and conn.sock.pending()
+        if active.fresh_only or late:
             conn.close()
         return conn
 

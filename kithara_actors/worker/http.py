@@ -299,8 +299,7 @@ def translate(error: BaseException, attempt: Attempt, limit: float) -> KitharaEr
         return ConnectError(f"connection to {where} broke: {gone.strerror or 'closed by the server'}")
     if bad := first(ssl.SSLError):
         if isinstance(bad, ssl.SSLEOFError):
-            when = "" if attempt.asked else " in the handshake"
-            return ConnectError(f"TLS with {where} broke: closed by the server{when}")
+            return ConnectError(f"TLS with {where} broke: closed by the server")
         reason = bad.reason or ""
         said = reason.replace("_", " ").lower() or "broken off in the handshake"
         hint = "; set `cert` to a client certificate" if reason == "TLSV13_ALERT_CERTIFICATE_REQUIRED" else ""
