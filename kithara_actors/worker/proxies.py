@@ -119,8 +119,10 @@ def _listed(origin: str, no_proxy: str | None) -> bool:
 
 
 def _checked(proxy: str) -> str:
-    """`proxy` with a scheme; raises ConnectError for one that nothing here can do."""
+    """`proxy` with a scheme; raises ConnectError for one that nothing here can do, ValueError if it is malformed."""
     url = proxy if "://" in proxy else f"http://{proxy}"
+    if not urllib.parse.urlsplit(url).hostname:
+        raise ValueError("no host")
     scheme = url.partition(":")[0].lower()
     if scheme not in _SCHEMES:
         known = ", ".join(sorted(_SCHEMES))

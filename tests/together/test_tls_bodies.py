@@ -1,4 +1,4 @@
-"""TLS that stalls, that is garbage, that is cut with and without a closure alert: what becomes of handshakes and bodies."""
+"""TLS that stalls, is garbage or is cut, with a closure alert and without: what becomes of handshakes and bodies."""
 
 from __future__ import annotations
 
