@@ -64,7 +64,7 @@ class Attempt:
         self.plain = False
         """The connection carries the body as it is: no TLS."""
         self.deadline = 0.0
-        """When a connection must stand, proxies passed; on the monotonic clock, 0 if none is due."""
+        """When a connection must stand, proxies passed; on the monotonic clock, 0 if that is not said."""
         self.asked = False
         """The request is sent: what is waited for now is the answer."""
 
@@ -160,8 +160,8 @@ class Dialer:
     def dial(self, attempt: Attempt, host: str, port: int, options: Iterable[tuple[Any, ...]]) -> socket.socket:
         """A connected socket with the rest of the connect time-out set on it, bound to `attempt`.
 
-        That time is counted from the first use of a dialer for this connection: `attempt.deadline`. Tries every
-        address of `host` in turn; each gets an equal share of the time that is left, so that one silent address
+        `attempt.deadline` ends that time where it is set, else it begins now. Tries every address of `host` in
+        turn; each gets an equal share of the time that is left, so that one silent address
         does not use up all of it. Raises ConnectError, ProtocolError (not a host name), PolicyError (an address
         that is refused: then none is tried), Cancelled.
         """

@@ -21,7 +21,7 @@ from kithara_actors.errors import (
     ProtocolError,
     ResourceChanged,
 )
-from kithara_actors.worker.framing import CHUNK, CutShort, Framing, framing_of
+from kithara_actors.worker.framing import CHUNK, CutShort, Framing, framing_of, inner
 from kithara_actors.worker.http import Attempt, causes, translate
 from kithara_actors.worker.sink import Sink
 
@@ -198,9 +198,9 @@ def _settle(response: HTTPResponse, framing: Framing, attempt: Attempt) -> None:
         # The body was read below urllib3, which therefore does not know that it is over. Closing
         # http.client's response tells both; the connection itself stays open unless the server asked for
         # the contrary.
-        inner = getattr(response, "_fp", None)
-        if inner is not None:
-            inner.close()
+        below = inner(response)
+        if below is not None:
+            below.close()
         response.release_conn()
     close(response, attempt)
 

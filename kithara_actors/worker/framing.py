@@ -18,7 +18,7 @@ from kithara_actors.errors import ProtocolError
 if TYPE_CHECKING:
     from urllib3.response import HTTPResponse
 
-__all__ = ["CHUNK", "CutShort", "Framing", "framing_of"]
+__all__ = ["CHUNK", "CutShort", "Framing", "framing_of", "inner"]
 
 CHUNK = 1024 * 1024
 """Bytes read at a time, into one buffer per thread: a fifth faster than 256 KiB (512 MiB into a memfd)."""
@@ -262,9 +262,14 @@ class _Public:
         return False
 
 
+def inner(response: HTTPResponse) -> Any:
+    """http.client's response in that of urllib3, None where a release of urllib3 hides it."""
+    return getattr(response, "_fp", None)
+
+
 def framing_of(response: HTTPResponse, records: ssl.SSLSocket | None = None) -> Framing:
     """How to read the body of `response`, of which nothing has been read yet, and which comes over `records`."""
-    raw: Any = getattr(getattr(response, "_fp", None), "fp", None)
+    raw: Any = getattr(inner(response), "fp", None)
     if not isinstance(raw, io.BufferedReader):
         return _Public(response)
     reader = _Reader(raw, records)

@@ -27,6 +27,7 @@ from urllib3.util import Timeout
 from urllib3.util.ssl_ import create_urllib3_context
 from urllib3.util.ssl_match_hostname import CertificateError
 
+from actors.clock import monotonic
 from kithara_actors.errors import Cancelled, ConnectError, KitharaError, ProtocolError
 from kithara_actors.logic.addresses import refusal
 from kithara_actors.worker.attempt import Attempt, Dialer
@@ -151,7 +152,7 @@ class Transport:
         active.dialer = self._proxy_dialer if pool.via else self._dialer
         try:
             while True:
-                attempt.asked, attempt.deadline = False, 0.0
+                attempt.asked, attempt.deadline = False, monotonic() + self.settings.connect_timeout
                 try:
                     response = pool.urlopen(
                         method,
