@@ -54,9 +54,12 @@ def open_tunnel(
 
 
 def _request(host: str, port: int, headers: Mapping[str, str]) -> bytes:
-    name = host.strip("[]").encode("idna")
-    if _UNSAFE.search(name):
-        raise ProtocolError("the host name has a control character or a space")
+    try:
+        name = host.strip("[]").encode("idna")
+    except UnicodeError:
+        name = b""
+    if not name or _UNSAFE.search(name):
+        raise ProtocolError(f"not a host name: {host!r}")
     authority = b"%b:%d" % (b"[%b]" % name if b":" in name else name, port)
     lines = [b"CONNECT %b HTTP/1.1" % authority, b"Host: %b" % authority]
     lines += (f"{field}: {value}".encode("latin-1") for field, value in headers.items())

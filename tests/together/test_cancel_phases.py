@@ -17,6 +17,7 @@ from kithara_actors.errors import Cancelled
 from kithara_actors.testing.origin import Origin
 from kithara_actors.worker import body as byte_path
 from kithara_actors.worker import framing
+from kithara_actors.worker.fetcher import run
 from kithara_actors.worker.http import Transport
 
 __all__ = ["bench", "papers"]
@@ -184,6 +185,25 @@ def test_cancel_when_all_bytes_are_there_but_not_the_end(bench: Bench, papers: P
         assert stage.left.wait(HANG)
         assert bench.idle(via) == 0
         assert fetch.attempt.fileno() == -1
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_cancel_between_two_redirects(bench: Bench, papers: Papers, kind: str) -> None:
+    """The first answer is done with: its connection is shut down all the same, and must not wait for another."""
+    stage = Stage("body")
+
+    def redirect(sock: socket.socket) -> None:
+        sock.sendall(b"HTTP/1.1 302 Found\r\nLocation: /next\r\nContent-Length: 0\r\n\r\n")
+        stage.reached.set()
+        sees_the_end(sock)
+
+    stage._answer = redirect  # type: ignore[method-assign]
+    with connection(kind, bench, papers, stage) as (via, url):
+        fetch = bench.fetch(via, url)
+        with pytest.raises(Cancelled):
+            run(via, fetch.attempt, fetch.order, fetch.sink, lambda *_: None, judge=lambda _: fetch.attempt.cancel())
+        assert stage.left.wait(HANG)
+        assert (stage.later, bench.idle(via), fetch.attempt.fileno()) == (0, 0, -1)
 
 
 # --- Before there is a connection

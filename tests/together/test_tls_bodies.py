@@ -14,7 +14,7 @@ from transport_kit import HANG, Bench, Papers, Peer, bench, full, media, papers,
 from kithara_actors import ActorSystem
 from kithara_actors.errors import Cancelled, ConnectError
 from kithara_actors.worker import body as byte_path
-from kithara_actors.worker import framing
+from kithara_actors.worker import framing, http
 from kithara_actors.worker.body import BodyBroken
 from kithara_actors.worker.fetcher import End
 from kithara_actors.worker.sink import Sink
@@ -149,6 +149,27 @@ def test_a_body_that_is_cut_without_an_alert_is_broken(
         error = fetch.failure()
         assert isinstance(error, BodyBroken)
         assert fetch.bytes() == DATA[:there]
+
+
+def test_no_setting_of_openssl_turns_a_cut_into_an_end(
+    bench: Bench, papers: Papers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its configuration file can, for all programs of a machine."""
+    real = http.create_urllib3_context
+
+    def lenient(**options: Any) -> ssl.SSLContext:
+        context = real(**options)
+        context.options |= ssl.OP_IGNORE_UNEXPECTED_EOF
+        return context
+
+    def handler(sock: socket.socket) -> None:
+        read_head(sock)
+        sock.sendall(b"HTTP/1.1 200 OK\r\n\r\nabc")
+        cut(sock)
+
+    monkeypatch.setattr(http, "create_urllib3_context", lenient)
+    with Peer(handler, tls=papers.server()) as server:
+        assert isinstance(bench.fetch(bench.transport(verify=papers.bundle), server.url).failure(), BodyBroken)
 
 
 @pytest.mark.parametrize("size", [0, 10, 150_000])
