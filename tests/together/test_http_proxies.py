@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import logging
 import os
 import socket
@@ -9,11 +10,11 @@ import threading
 from typing import Any
 
 import pytest
-from proxy_kit import HttpProxy
+from proxy_kit import HttpProxy, SocksProxy
 from transport_kit import HANG, Bench, Papers, Peer, bench, full, media, papers, ranged, read_head, sees_the_end
 
 from kithara_actors import ActorSystem
-from kithara_actors.errors import Cancelled, ConnectError, ProtocolError, StatusError
+from kithara_actors.errors import Cancelled, ConnectError, ProtocolError, RetryExhausted, StatusError
 from kithara_actors.logic.response import Asked
 from kithara_actors.worker.connections import POOLS
 from kithara_actors.worker.proxies import Proxies
@@ -387,3 +388,29 @@ def test_a_kept_connection_to_a_proxy_serves_other_hosts(bench: Bench) -> None:
         assert bench.fetch(via, "http://other.test/").run().reused
         assert [head.split()[1] for head in heads] == [b"http://music.test/", b"http://other.test/"]
         via.close()
+
+
+# --- The whole system
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+@pytest.mark.parametrize("kind", ["http", "socks5h", "socks5", "socks4a", "socks"])
+def test_no_event_log_or_error_shows_the_password_of_a_proxy(
+    caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str], kind: str, scheme: str
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    seen: list[object] = []
+    with HttpProxy(login="me:other") if kind == "http" else SocksProxy(login="me:other", reply=0x5B) as proxy:
+        proxies = {"all": f"{kind}://me:s3cr3t@127.0.0.1:{proxy.port}"}
+        with ActorSystem.start(workers=1, proxies=proxies, retry_base=0.01, max_retries=1) as system:
+            events = system.subscribe(callback=seen.append)
+            with system.open(f"{scheme}://127.0.0.1:9/?token=s3cr3t") as stream:
+                with pytest.raises((ConnectError, RetryExhausted, StatusError)) as caught:
+                    stream.read()
+                seen += [stream.error, caught.value]
+        events.close()
+    said = capfd.readouterr()
+    assert len(seen) > 2
+    everything = f"{seen!r} {[str(one) for one in seen]} {caplog.text} {said.out} {said.err}"
+    assert "s3cr3t" not in everything
+    assert base64.b64encode(b"me:s3cr3t").decode() not in everything

@@ -306,17 +306,20 @@ def test_a_proxy_that_falls_silent(bench: Bench, scheme: str, phase: str, cancel
 
 
 def test_a_proxy_that_trickles_has_the_time_to_connect_and_no_more(bench: Bench) -> None:
-    """Each byte comes in time; a limit for each read alone would never end it."""
+    """Each byte comes in time; a limit for each read alone would have it come to the end of its answer."""
     done = threading.Event()
+    sent = 0
 
     def trickle(sock: socket.socket) -> None:
+        nonlocal sent
         sock.recv(100)
         sock.sendall(b"\x05\x00")
         sock.recv(100)
         sock.sendall(b"\x05\x00\x00\x03\xff")
         try:
-            while not done.wait(0.02):
+            while sent < 257 and not done.wait(0.02):
                 sock.sendall(b"x")
+                sent += 1
         finally:
             done.set()
 
@@ -325,6 +328,7 @@ def test_a_proxy_that_trickles_has_the_time_to_connect_and_no_more(bench: Bench)
         error = bench.fetch(via, "http://music.test/").failure()
         assert "within 0.2 s" in str(error)
         assert done.wait(HANG)
+        assert sent < 257
 
 
 def test_the_host_is_looked_up_where_a_cancel_reaches(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

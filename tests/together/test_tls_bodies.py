@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import socket
 import ssl
@@ -226,17 +227,20 @@ def test_a_stream_over_tls_is_resumed_where_it_was_cut(papers: Papers) -> None:
 
 
 def test_bytes_behind_a_body_are_not_taken_for_the_next_answer(bench: Bench, papers: Papers, way: str) -> None:
-    """urllib3 looks at the socket for them, and these are decrypted already."""
+    """urllib3 looks at the socket for them, and these are decrypted already: what a buffer did not take of a record
+    would be the head of the next answer."""
 
     def rude(sock: socket.socket) -> None:
         read_head(sock)
-        sock.sendall(full(b"one") + full(DATA))
+        sock.sendall(full(b"one").ljust(io.DEFAULT_BUFFER_SIZE) + full(b"two"))
         sees_the_end(sock)
 
     with Peer(rude, tls=papers.server()) as server:
         via = bench.transport(verify=papers.bundle)
         for _ in range(2):
-            assert bench.fetch(via, server.url).run() == End(3, True, 3, False)
+            fetch = bench.fetch(via, server.url)
+            assert fetch.run() == End(3, True, 3, False)
+            assert fetch.bytes() == b"one"
 
 
 def test_many_records_are_taken_at_a_time(bench: Bench, papers: Papers) -> None:
