@@ -19,6 +19,10 @@ __all__ = ["Attempt", "Dialer"]
 
 _UNRESOLVABLE = frozenset({socket.EAI_NONAME, socket.EAI_NODATA})
 
+_SHARED_FOR = 1.0
+"""Seconds for which others join a lookup: threads that nobody can end do not pile up behind one name, and a question
+that went into a dead network is asked again when that is back."""
+
 _Address = tuple[Any, ...]
 
 
@@ -140,6 +144,17 @@ class Attempt:
             self._source.settimeout(seconds)
 
 
+class _Lookup:
+    """A name that is being looked up, and who waits for the answer."""
+
+    __slots__ = ("answer", "began", "waiting")
+
+    def __init__(self, began: float) -> None:
+        self.began = began
+        self.answer: list[_Address] | OSError | None = None
+        self.waiting: set[threading.Event] = set()
+
+
 class Dialer:
     """Opens TCP connections that an `Attempt` can interrupt. Safe from any thread.
 
@@ -154,6 +169,7 @@ class Dialer:
         self._refusal = refusal
         self._what = what
         self._lock = threading.Lock()
+        self._lookups: dict[tuple[str, int], _Lookup] = {}
         self.abandoned = 0
         """Lookups, cancelled or late, whose thread was left behind: getaddrinfo cannot be interrupted."""
 
@@ -214,43 +230,68 @@ class Dialer:
         return addresses
 
     def _resolve(self, attempt: Attempt, host: str, port: int, deadline: float) -> list[_Address]:
-        kind = socket.SOCK_STREAM
         try:
-            return list(socket.getaddrinfo(host, port, type=kind, flags=socket.AI_NUMERICHOST))
+            return list(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST))
         except socket.gaierror:
             pass
         except UnicodeError:  # a label that is empty or too long
             raise ProtocolError(f"not a host name: {host}") from None
         done = threading.Event()
-        answer: list[list[_Address] | OSError] = []
-
-        def look_up() -> None:
-            try:
-                answer.append(list(socket.getaddrinfo(host, port, type=kind)))
-            except OSError as error:
-                answer.append(error)
-            finally:
-                done.set()
-
         attempt.wake_by(done)
         try:
-            threading.Thread(target=look_up, name="kithara-lookup", daemon=True).start()
+            lookup = self._join(host, port, done)
             done.wait(max(deadline - monotonic(), 0.0))
-            if not answer:
-                with self._lock:
+            with self._lock:
+                lookup.waiting.discard(done)
+                found = lookup.answer
+                if found is None and not lookup.waiting:
                     self.abandoned += 1
         finally:
             with contextlib.suppress(Cancelled):
                 attempt.wake_by(None)
         attempt.check()
-        if not answer:
-            raise ConnectError(f"{self._what or 'host '}{host} was not resolved within {self._timeout:g} s")
-        found = answer[0]
+        what = self._what or "host "
+        if found is None:
+            raise ConnectError(f"{what}{host} was not resolved within {self._timeout:g} s")
         if isinstance(found, OSError):
             if isinstance(found, socket.gaierror) and found.errno in _UNRESOLVABLE:
-                raise ConnectError(f"cannot resolve {self._what or 'host '}{host}", retryable=False)
-            raise ConnectError(f"cannot resolve {self._what or 'host '}{host}: {found.strerror}")
+                raise ConnectError(f"cannot resolve {what}{host}", retryable=False)
+            raise ConnectError(f"cannot resolve {what}{host}: {found.strerror}")
         return found
+
+    def _join(self, host: str, port: int, done: threading.Event) -> _Lookup:
+        """Have `done` set by a lookup of `host`: one that has just begun, or a new one."""
+        now = monotonic()
+        with self._lock:
+            lookup = self._lookups.get((host, port))
+            if lookup is None or now - lookup.began > _SHARED_FOR:
+                lookup = self._lookups[host, port] = _Lookup(now)
+                thread = threading.Thread(
+                    target=self._look_up, args=(lookup, host, port), name="kithara-lookup", daemon=True
+                )
+                try:
+                    thread.start()
+                except RuntimeError as error:
+                    del self._lookups[host, port]
+                    raise ConnectError(f"no thread to look up {host} with: {error}") from None
+            lookup.waiting.add(done)
+        return lookup
+
+    def _look_up(self, lookup: _Lookup, host: str, port: int) -> None:
+        answer: list[_Address] | OSError = socket.gaierror(socket.EAI_NONAME, "not a host name")
+        try:
+            answer = list(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+        except OSError as error:
+            answer = error
+        except ValueError:
+            pass  # a label, or a character, that no name has
+        finally:
+            with self._lock:
+                lookup.answer = answer
+                if self._lookups.get((host, port)) is lookup:
+                    del self._lookups[host, port]
+                for done in lookup.waiting:
+                    done.set()
 
 
 def _connect(

@@ -130,6 +130,9 @@ class Transport:
             limit = self.settings.inactivity_timeout if attempt.asked else self.settings.connect_timeout
             told = translate(error, attempt, limit)
             raise told from None if told.__traceback__ else error
+        except BaseException:
+            attempt.unbind()
+            raise
 
     def close(self) -> None:
         """Close the idle connections; those in use are closed by their attempts."""
