@@ -177,9 +177,9 @@ class Dialer:
         """A connected socket with the rest of the connect time-out set on it, bound to `attempt`.
 
         `attempt.deadline` ends that time where it is set, else it begins now. Tries every address of `host` in
-        turn; each gets an equal share of the time that is left, so that one silent address
-        does not use up all of it. Raises ConnectError, ProtocolError (not a host name), PolicyError (an address
-        that is refused: then none is tried), Cancelled.
+        turn; each gets an equal share of the time that is left, so that one silent address does not use up all
+        of it. Raises ConnectError, ProtocolError (not a host name), PolicyError (an address that is refused: then
+        none is tried), Cancelled.
         """
         deadline = self._deadline(attempt)
         addresses = self._permitted(attempt, host, port, deadline)

@@ -69,8 +69,9 @@ class TransportSettings:
     """How a worker connects. Times in seconds; up to `max_connections` idle connections are kept per origin.
 
     `verify` is True, False or a CA bundle (file or directory); `cert` a PEM file or a pair of certificate
-    and key; `proxies` as Requests takes them, completed from the environment where `trust_env`. With
-    `public_only` no host is asked that has an address which is not public; a proxy may have one.
+    and key, which has no password; `proxies` as Requests takes them, completed from the environment where
+    `trust_env`; SOCKS needs PySocks. With `public_only` no host is asked that has an address which is not
+    public; a proxy may have one.
     """
 
     connect_timeout: float = 10.0
