@@ -126,7 +126,10 @@ class RetryExhausted(StreamError):
 
 
 class ConnectError(StreamError):
-    """No connection, no answer in time, or a connection that broke; retryable unless the certificate is at fault."""
+    """No connection, no answer in time, or a connection that broke.
+
+    Retryable unless a certificate, a setting, or a proxy that refuses for good is at fault.
+    """
 
     retryable = True
 

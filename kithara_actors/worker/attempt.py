@@ -8,6 +8,7 @@ import ipaddress
 import os
 import select
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -18,6 +19,10 @@ from kithara_actors.errors import Cancelled, ConnectError, KitharaError, PolicyE
 __all__ = ["Attempt", "Dialer"]
 
 _UNRESOLVABLE = frozenset({socket.EAI_NONAME, socket.EAI_NODATA})
+
+_SHARED_FOR = 1.0
+"""Seconds for which others join a lookup: threads that nobody can end do not pile up behind one name, and a question
+that went into a dead network is asked again when that is back."""
 
 _Address = tuple[Any, ...]
 
@@ -32,7 +37,21 @@ class Attempt:
     original to its owner.
     """
 
-    __slots__ = ("_cancelled", "_handle", "_lock", "_source", "_wake", "fresh", "plain", "refused", "target", "where")
+    __slots__ = (
+        "_cancelled",
+        "_handle",
+        "_lock",
+        "_source",
+        "_wake",
+        "asked",
+        "deadline",
+        "fresh",
+        "plain",
+        "refused",
+        "target",
+        "via",
+        "where",
+    )
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -42,6 +61,8 @@ class Attempt:
         self._source: socket.socket | None = None
         self.where = ""
         """Host and port, for error texts."""
+        self.via = ""
+        """Host and port of the proxy, for error texts; empty without one."""
         self.target = ""
         """The request target, byte for byte."""
         self.fresh = False
@@ -50,6 +71,10 @@ class Attempt:
         """Status of an answer that is not accepted, or not yet, and the seconds that it took."""
         self.plain = False
         """The connection carries the body as it is: no TLS."""
+        self.deadline = 0.0
+        """When a connection must stand, proxies passed; on the monotonic clock, 0 if that is not said."""
+        self.asked = False
+        """The request is sent: what is waited for now is the answer."""
 
     def cancel(self) -> None:
         """End the attempt: its thread raises `Cancelled` from wherever it blocks. Idempotent."""
@@ -94,9 +119,23 @@ class Attempt:
         self.check()
 
     def answered_by(self, source: Any) -> None:
-        """Note the socket that the response will come from."""
+        """Note the socket that the response will come from: the request is sent."""
         self._source = source
+        self.asked = True
         self.plain = type(source) is socket.socket
+
+    @property
+    def records(self) -> ssl.SSLSocket | None:
+        """The socket that the response comes from, if that is TLS over TCP."""
+        return self._source if isinstance(self._source, ssl.SSLSocket) else None
+
+    def time_to_connect(self) -> float:
+        """Seconds left until `deadline`; raises TimeoutError when there are none, Cancelled after a cancel."""
+        self.check()
+        left = self.deadline - monotonic()
+        if left <= 0:
+            raise TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))
+        return left
 
     def fileno(self) -> int:
         """The duplicate of the connection's descriptor; -1 if the attempt has no connection."""
@@ -109,27 +148,44 @@ class Attempt:
             self._source.settimeout(seconds)
 
 
+class _Lookup:
+    """A name that is being looked up, and who waits for the answer."""
+
+    __slots__ = ("answer", "began", "waiting")
+
+    def __init__(self, began: float) -> None:
+        self.began = began
+        self.answer: list[_Address] | OSError | None = None
+        self.waiting: set[threading.Event] = set()
+
+
 class Dialer:
     """Opens TCP connections that an `Attempt` can interrupt. Safe from any thread.
 
-    `refusal` says of an address why nothing may connect to it, or None.
+    `refusal` says of an address why nothing may connect to it, or None. `what` stands before hosts in error
+    texts.
     """
 
-    def __init__(self, connect_timeout: float, refusal: Callable[[str], str | None] | None = None) -> None:
+    def __init__(
+        self, connect_timeout: float, refusal: Callable[[str], str | None] | None = None, what: str = ""
+    ) -> None:
         self._timeout = connect_timeout
         self._refusal = refusal
+        self._what = what
         self._lock = threading.Lock()
+        self._lookups: dict[tuple[str, int], _Lookup] = {}
         self.abandoned = 0
         """Lookups, cancelled or late, whose thread was left behind: getaddrinfo cannot be interrupted."""
 
     def dial(self, attempt: Attempt, host: str, port: int, options: Iterable[tuple[Any, ...]]) -> socket.socket:
         """A connected socket with the rest of the connect time-out set on it, bound to `attempt`.
 
-        Tries every address of `host` in turn; each gets an equal share of the time that is left, so that one
-        silent address does not use up all of it. Raises ConnectError, ProtocolError (not a host name),
-        PolicyError (an address that is refused: then none is tried), Cancelled.
+        `attempt.deadline` ends that time where it is set, else it begins now. Tries every address of `host` in
+        turn; each gets an equal share of the time that is left, so that one silent address does not use up all
+        of it. Raises ConnectError, ProtocolError (not a host name), PolicyError (an address that is refused: then
+        none is tried), Cancelled.
         """
-        deadline = monotonic() + self._timeout
+        deadline = self._deadline(attempt)
         addresses = self._permitted(attempt, host, port, deadline)
         problem: OSError | None = None
         for index, (family, kind, protocol, _name, address) in enumerate(addresses):
@@ -145,9 +201,9 @@ class Dialer:
                 sock.settimeout(max(deadline - monotonic(), 0.001))
                 return sock
         if isinstance(problem, TimeoutError):
-            raise ConnectError(f"no connection to {host}:{port} within {self._timeout:g} s")
+            raise ConnectError(f"no connection to {self._what}{host}:{port} within {self._timeout:g} s")
         reason = "no address" if problem is None else problem.strerror
-        raise ConnectError(f"cannot connect to {host}:{port}: {reason}")
+        raise ConnectError(f"cannot connect to {self._what}{host}:{port}: {reason}")
 
     def permit(self, attempt: Attempt, host: str, port: int) -> None:
         """Look `host` up, only to raise what `dial` would raise without connecting: somebody else will connect.
@@ -161,6 +217,20 @@ class Dialer:
         if _is_odd_spelling(host):
             raise PolicyError(f"public_only refuses {host}:{port} through a proxy: write it as {addresses[0][4][0]}")
 
+    @property
+    def refuses(self) -> bool:
+        """There are addresses that nothing may connect to."""
+        return self._refusal is not None
+
+    def look_up(self, attempt: Attempt, host: str, port: int) -> list[tuple[int, str]]:
+        """Address family and address of all that `host` has; takes time and raises as `dial` does."""
+        found = self._permitted(attempt, host, port, self._deadline(attempt))
+        return [(family, str(address[0])) for family, _, _, _, address in found]
+
+    def _deadline(self, attempt: Attempt) -> float:
+        attempt.deadline = attempt.deadline or monotonic() + self._timeout
+        return attempt.deadline
+
     def _permitted(self, attempt: Attempt, host: str, port: int, deadline: float) -> list[_Address]:
         addresses = self._resolve(attempt, host, port, deadline)
         for *_, address in addresses:
@@ -171,43 +241,68 @@ class Dialer:
         return addresses
 
     def _resolve(self, attempt: Attempt, host: str, port: int, deadline: float) -> list[_Address]:
-        kind = socket.SOCK_STREAM
         try:
-            return list(socket.getaddrinfo(host, port, type=kind, flags=socket.AI_NUMERICHOST))
+            return list(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST))
         except socket.gaierror:
             pass
         except UnicodeError:  # a label that is empty or too long
             raise ProtocolError(f"not a host name: {host}") from None
         done = threading.Event()
-        answer: list[list[_Address] | OSError] = []
-
-        def look_up() -> None:
-            try:
-                answer.append(list(socket.getaddrinfo(host, port, type=kind)))
-            except OSError as error:
-                answer.append(error)
-            finally:
-                done.set()
-
         attempt.wake_by(done)
         try:
-            threading.Thread(target=look_up, name="kithara-lookup", daemon=True).start()
+            lookup = self._join(host, port, done)
             done.wait(max(deadline - monotonic(), 0.0))
-            if not answer:
-                with self._lock:
+            with self._lock:
+                lookup.waiting.discard(done)
+                found = lookup.answer
+                if found is None and not lookup.waiting:
                     self.abandoned += 1
         finally:
             with contextlib.suppress(Cancelled):
                 attempt.wake_by(None)
         attempt.check()
-        if not answer:
-            raise ConnectError(f"host {host} was not resolved within {self._timeout:g} s")
-        found = answer[0]
+        what = self._what or "host "
+        if found is None:
+            raise ConnectError(f"{what}{host} was not resolved within {self._timeout:g} s")
         if isinstance(found, OSError):
             if isinstance(found, socket.gaierror) and found.errno in _UNRESOLVABLE:
-                raise ConnectError(f"cannot resolve host {host}", retryable=False)
-            raise ConnectError(f"cannot resolve host {host}: {found.strerror}")
+                raise ConnectError(f"cannot resolve {what}{host}", retryable=False)
+            raise ConnectError(f"cannot resolve {what}{host}: {found.strerror}")
         return found
+
+    def _join(self, host: str, port: int, done: threading.Event) -> _Lookup:
+        """Have `done` set by a lookup of `host`: one that has just begun, or a new one."""
+        now = monotonic()
+        with self._lock:
+            lookup = self._lookups.get((host, port))
+            if lookup is None or now - lookup.began > _SHARED_FOR:
+                lookup = self._lookups[host, port] = _Lookup(now)
+                thread = threading.Thread(
+                    target=self._look_up, args=(lookup, host, port), name="kithara-lookup", daemon=True
+                )
+                try:
+                    thread.start()
+                except RuntimeError as error:
+                    del self._lookups[host, port]
+                    raise ConnectError(f"no thread to look up {host} with: {error}") from None
+            lookup.waiting.add(done)
+        return lookup
+
+    def _look_up(self, lookup: _Lookup, host: str, port: int) -> None:
+        answer: list[_Address] | OSError = socket.gaierror(socket.EAI_NONAME, "not a host name")
+        try:
+            answer = list(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+        except OSError as error:
+            answer = error
+        except ValueError:
+            pass  # a label, or a character, that no name has
+        finally:
+            with self._lock:
+                lookup.answer = answer
+                if self._lookups.get((host, port)) is lookup:
+                    del self._lookups[host, port]
+                for done in lookup.waiting:
+                    done.set()
 
 
 def _is_odd_spelling(host: str) -> bool:

@@ -21,7 +21,7 @@ from kithara_actors.errors import (
     ProtocolError,
     ResourceChanged,
 )
-from kithara_actors.worker.framing import CHUNK, CutShort, Framing, framing_of
+from kithara_actors.worker.framing import CHUNK, CutShort, Framing, framing_of, inner
 from kithara_actors.worker.http import Attempt, causes, translate
 from kithara_actors.worker.sink import Sink
 
@@ -76,7 +76,7 @@ def store(
     """
     end = None if expected is None else at + expected
     sink.landed, sink.stopped = at, False
-    framing = framing or framing_of(response)
+    framing = framing or framing_of(response, attempt.records)
     try:
         attempt.limit_reads(inactivity)
         _skip(framing, attempt, sink, at - skip, skip)
@@ -108,7 +108,7 @@ def discard(response: HTTPResponse, attempt: Attempt) -> None:
 
     Blocks for a second at most for each piece of at most 32 KiB. Raises nothing.
     """
-    framing = framing_of(response)
+    framing = framing_of(response, attempt.records)
     try:
         _drain(framing, attempt)
         _settle(response, framing, attempt)
@@ -191,18 +191,22 @@ def _drain(framing: Framing, attempt: Attempt) -> None:
 
 def _settle(response: HTTPResponse, framing: Framing, attempt: Attempt) -> None:
     """Give the connection back if it can carry another response."""
-    reusable = framing.ended
-    if reusable and attempt.plain:
-        # What a server sent behind its body would be taken for the head of the next response.
+    reusable = framing.ended and not attempt.cancelled
+    if reusable:
+        # What a server sent behind its body would be taken for the head of the next response. urllib3 looks
+        # at the socket for it, and does not see what was decrypted or buffered already.
         attempt.limit_reads(0.0)
-        reusable = not framing.surplus()
+        try:
+            reusable = not framing.surplus()
+        except OSError:
+            reusable = False  # it broke, but not before the body was there
     if reusable:
         # The body was read below urllib3, which therefore does not know that it is over. Closing
         # http.client's response tells both; the connection itself stays open unless the server asked for
         # the contrary.
-        inner = getattr(response, "_fp", None)
-        if inner is not None:
-            inner.close()
+        below = inner(response)
+        if below is not None:
+            below.close()
         response.release_conn()
     close(response, attempt)
 

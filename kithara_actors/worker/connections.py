@@ -6,19 +6,24 @@ that its documentation of pools describes; tests notice if one of them is no lon
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import socket
+import ssl
 import sys
 import threading
+from collections.abc import Mapping
 from typing import Any, cast
 
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.response import HTTPResponse
 
+from kithara_actors.errors import ConnectError, PolicyError
 from kithara_actors.worker.attempt import Attempt, Dialer
+from kithara_actors.worker.tunnel import open_tunnel
 
-__all__ = ["POOLS", "PlainPool", "SecurePool", "active"]
+__all__ = ["POOLS", "PlainConnection", "PlainPool", "SecureConnection", "SecurePool", "active"]
 
 _INTERIM_LIMIT = 16
 
@@ -28,6 +33,9 @@ class Active(threading.local):
 
     attempt: Attempt | None = None
     dialer: Dialer | None = None
+    """Opens the connection: to the origin, or to its proxy."""
+    names: Dialer | None = None
+    """Looks the origin up, where a proxy is told its address."""
     fresh_only = False
 
 
@@ -82,11 +90,19 @@ class _Response(http.client.HTTPResponse):
             raise http.client.HTTPException("two values of Content-Length")
 
 
-class _Plain(HTTPConnection):
+class PlainConnection(HTTPConnection):
     """A connection whose socket the running attempt can shut down while it connects, waits and reads."""
 
     attempt: Attempt | None = None
     response_class = _Response
+    indirect = False
+    """Never to be opened to the origin itself."""
+
+    def dial(self, attempt: Attempt, dialer: Dialer) -> socket.socket:
+        """The TCP connection, bound to `attempt`."""
+        # With the final dot, where there is one: it keeps the resolver from trying its search domains.
+        host = getattr(self, "_dns_host", self.host)
+        return dialer.dial(attempt, host, self.port, self.socket_options or ())
 
     def _new_conn(self) -> socket.socket:
         attempt, dialer = active.attempt, active.dialer
@@ -94,11 +110,22 @@ class _Plain(HTTPConnection):
             # What connects by itself would pass by the check of its address, and no cancel could reach it.
             raise RuntimeError("a connection can only be opened for an attempt")
         attempt.fresh = True
-        # With the final dot, where there is one: it keeps the resolver from trying its search domains.
-        host = getattr(self, "_dns_host", self.host)
-        sock = dialer.dial(attempt, host, self.port, self.socket_options or ())
+        sock = self.dial(attempt, dialer)
         sys.audit("http.client.connect", self, self.host, self.port)
         return sock
+
+    def connect(self) -> None:
+        super().connect()
+        attempt, dialer = active.attempt, active.dialer
+        if attempt is None or dialer is None or attempt.fresh:
+            return
+        # urllib3 no longer calls `_new_conn`. What it connected to nobody has looked at.
+        attempt.fresh = True
+        if dialer.refuses:
+            raise PolicyError("public_only cannot be kept with this release of urllib3: install an older one")
+        if self.indirect:
+            raise ConnectError("this release of urllib3 goes past SOCKS proxies: install an older one", retryable=False)
+        attempt.bind(self.sock.fileno())
 
     def request(self, method: str, url: str, *args: Any, **kwargs: Any) -> None:
         self.attempt = attempt = active.attempt
@@ -114,16 +141,57 @@ class _Plain(HTTPConnection):
         return super().getresponse()
 
 
-class _Secure(_Plain, HTTPSConnection):
-    pass
+class SecureConnection(PlainConnection, HTTPSConnection):
+    """The same over TLS, and through a tunnel where there is an HTTP proxy."""
+
+    _tunnel_to: tuple[str, int, Mapping[str, str]] | None = None
+
+    def connect(self) -> None:
+        super().connect()
+        # A body that ends with the connection ends with a closure alert, or it was cut (RFC 9112 section 9.8).
+        cast("Any", self.sock).suppress_ragged_eofs = False
+
+    def request(self, method: str, url: str, *args: Any, **kwargs: Any) -> None:
+        try:
+            super().request(method, url, *args, **kwargs)
+        except (ConnectionError, ssl.SSLEOFError):
+            # In TLS 1.3 a server that wants a client certificate says so after the handshake, and may be gone
+            # before the request is sent. What it said is there still.
+            if self.sock is not None:
+                with contextlib.suppress(ssl.SSLEOFError, ConnectionError, TimeoutError):
+                    self.sock.recv(1)
+            raise
+
+    def set_tunnel(
+        self, host: str, port: int | None = None, headers: Mapping[str, str] | None = None, scheme: str = "http"
+    ) -> None:
+        super().set_tunnel(host, port, headers, scheme)
+        self._tunnel_to = host, port or 443, headers or {}
+
+    def _tunnel(self) -> None:
+        if active.attempt is None or self._tunnel_to is None:
+            super()._tunnel()
+        else:
+            open_tunnel(self.sock, active.attempt, *self._tunnel_to)
 
 
 class PlainPool(HTTPConnectionPool):
-    ConnectionCls = _Plain
+    ConnectionCls: type[PlainConnection] = PlainConnection
+
+    @property
+    def via(self) -> str:
+        """Host and port of the proxy; empty if there is none."""
+        proxy = self.proxy
+        if proxy is None:
+            return ""
+        port = proxy.port or (443 if proxy.scheme == "https" else 80)
+        return f"{proxy.host}:{port}"
 
     def _get_conn(self, timeout: float | None = None) -> Any:
-        conn = super()._get_conn(timeout)
-        if active.fresh_only:
+        conn: Any = super()._get_conn(timeout)
+        # What came behind the last answer is dropped with it; urllib3 does not see what is decrypted already.
+        late = isinstance(conn.sock, ssl.SSLSocket) and conn.sock.pending()
+        if active.fresh_only or late:
             conn.close()
         return conn
 
@@ -137,7 +205,7 @@ class PlainPool(HTTPConnectionPool):
 
 
 class SecurePool(PlainPool, HTTPSConnectionPool):
-    ConnectionCls = _Secure
+    ConnectionCls: type[SecureConnection] = SecureConnection
 
 
-POOLS: dict[str, type[HTTPConnectionPool]] = {"http": PlainPool, "https": SecurePool}
+POOLS: dict[str, type[PlainPool]] = {"http": PlainPool, "https": SecurePool}

@@ -173,7 +173,7 @@ def _receive_whole(
     expected = None if accepted.end is None else accepted.end - accepted.start
     if expected is not None and sink.limit is not None and expected > sink.limit:
         raise too_large(sink.limit)
-    framing = framing_of(response)
+    framing = framing_of(response, attempt.records)
     coding = coding_of(response.headers.items()) if expected is None else None
     if coding is not None:
         framing = Decoded(framing, coding, sink.limit)

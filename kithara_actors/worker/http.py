@@ -6,8 +6,10 @@ it takes 60 ms more to import than urllib3.
 
 from __future__ import annotations
 
+import errno
 import http.client
 import os
+import re
 import ssl
 import threading
 import urllib.parse
@@ -20,12 +22,12 @@ from typing import TYPE_CHECKING, Any, cast
 
 import certifi
 import urllib3.exceptions
-from urllib3.connectionpool import HTTPConnectionPool
 from urllib3.response import HTTPResponse
 from urllib3.util import Timeout
 from urllib3.util.ssl_ import create_urllib3_context
 from urllib3.util.ssl_match_hostname import CertificateError
 
+from actors.clock import monotonic
 from kithara_actors.errors import Cancelled, ConnectError, KitharaError, ProtocolError
 from kithara_actors.logic.addresses import refusal
 from kithara_actors.worker.attempt import Attempt, Dialer
@@ -45,6 +47,16 @@ _BUNDLE_NAMES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 # BadStatusLine: what an untidy server sent late behind the last body came before the answer to this request.
 _GONE = (ConnectionError, ssl.SSLEOFError, http.client.BadStatusLine)
 
+# A cut counts as one, where the build of OpenSSL would take it for the end.
+_IGNORE_CUTS = getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0)
+
+_TLS_FINAL = re.compile(
+    r"(SSLV3|TLSV1|TLSV13)_(ALERT|UNRECOGNIZED)_(?!INTERNAL_ERROR|DECODE_ERROR|DECRYPT|BAD_RECORD|RECORD|USER_CANCEL).*"
+    r"|WRONG_VERSION_NUMBER|UNSUPPORTED_PROTOCOL|NO_(SHARED_CIPHER|PROTOCOLS_AVAILABLE|CIPHERS_AVAILABLE)|.*_TOO_SMALL"
+    r"|UNSAFE_LEGACY_RENEGOTIATION_DISABLED"
+)
+"""Why a handshake fails that fails tomorrow as well: one side does not take what the other has set."""
+
 _ORIGINS = 64
 """Pools kept; the one unused for longest goes."""
 
@@ -57,8 +69,9 @@ class TransportSettings:
     """How a worker connects. Times in seconds; up to `max_connections` idle connections are kept per origin.
 
     `verify` is True, False or a CA bundle (file or directory); `cert` a PEM file or a pair of certificate
-    and key; `proxies` as Requests takes them, completed from the environment where `trust_env`. With
-    `public_only` no host is asked that has an address which is not public; a proxy may have one.
+    and key, which has no password; `proxies` as Requests takes them, completed from the environment where
+    `trust_env`; SOCKS needs PySocks. With `public_only` no host is asked that has an address which is not
+    public; a proxy may have one.
     """
 
     connect_timeout: float = 10.0
@@ -78,9 +91,9 @@ class Transport:
     def __init__(self, settings: TransportSettings | None = None) -> None:
         self.settings = settings or TransportSettings()
         self._dialer = Dialer(self.settings.connect_timeout, refusal if self.settings.public_only else None)
-        self._proxy_dialer = Dialer(self.settings.connect_timeout)
+        self._proxy_dialer = Dialer(self.settings.connect_timeout, what="the proxy ")
         self._lock = threading.RLock()
-        self._pools: OrderedDict[tuple[str, str, int], HTTPConnectionPool] = OrderedDict()
+        self._pools: OrderedDict[tuple[str, str, int], PlainPool] = OrderedDict()
         self._context: ssl.SSLContext | None = None
         self._proxies: Proxies | None = None
         self._may_proxy = bool(self.settings.proxies) or (
@@ -104,21 +117,23 @@ class Transport:
         ProtocolError, PolicyError, Cancelled.
         """
         attempt.check()
+        attempt.asked = False
         try:
             pool, attempt.target, attempt.where = self._route(url)
-            direct = isinstance(pool, PlainPool) and pool.proxy is None
-            if not direct:
+            attempt.via = pool.via
+            if pool.proxy is not None:
                 # The proxy looks the name up for itself; what is known to be refused is not even named to it.
                 host, _, port = attempt.where.rpartition(":")
                 self._dialer.permit(attempt, host.strip("[]"), int(port))
-            response = self._send(attempt, pool, self._dialer if direct else self._proxy_dialer, headers, method)
-            if attempt.fileno() < 0:  # a SOCKS connection is not of our making
-                attempt.bind(response.fileno())
-            return response
+            return self._send(attempt, pool, headers, method)
         except (urllib3.exceptions.HTTPError, http.client.HTTPException, OSError, ValueError) as error:
             attempt.unbind()
-            told = translate(error, attempt, self.settings.inactivity_timeout)
+            limit = self.settings.inactivity_timeout if attempt.asked else self.settings.connect_timeout
+            told = translate(error, attempt, limit)
             raise told from None if told.__traceback__ else error
+        except BaseException:
+            attempt.unbind()
+            raise
 
     def close(self) -> None:
         """Close the idle connections; those in use are closed by their attempts."""
@@ -131,17 +146,17 @@ class Transport:
         if proxies is not None:
             proxies.close()
 
-    def _send(
-        self, attempt: Attempt, pool: HTTPConnectionPool, dialer: Dialer, headers: Mapping[str, str], method: str
-    ) -> HTTPResponse:
+    def _send(self, attempt: Attempt, pool: PlainPool, headers: Mapping[str, str], method: str) -> HTTPResponse:
         limits = Timeout(connect=self.settings.connect_timeout, read=self.settings.inactivity_timeout)
         given = {name.lower() for name in headers}
         own = {"User-Agent": self.settings.user_agent, "Accept": "*/*"}
         sent = dict(headers) | {name: value for name, value in own.items() if name.lower() not in given}
         attempt.fresh = attempt.plain = False
-        active.attempt, active.dialer = attempt, dialer
+        active.attempt, active.names = attempt, self._dialer
+        active.dialer = self._proxy_dialer if pool.via else self._dialer
         try:
             while True:
+                attempt.asked, attempt.deadline = False, monotonic() + self.settings.connect_timeout
                 try:
                     response = pool.urlopen(
                         method,
@@ -162,9 +177,10 @@ class Transport:
                         raise
                     active.fresh_only = True
         finally:
-            active.attempt, active.dialer, active.fresh_only = None, None, False
+            active.attempt = active.dialer = active.names = None
+            active.fresh_only = False
 
-    def _route(self, url: str) -> tuple[HTTPConnectionPool, str, str]:
+    def _route(self, url: str) -> tuple[PlainPool, str, str]:
         """Pool, request target and host:port for `url`."""
         parts = urllib.parse.urlsplit(url)
         port = parts.port or _PORTS.get(parts.scheme)
@@ -183,7 +199,7 @@ class Transport:
             target = f"http://{netloc}{target}"
         return pool, target, where
 
-    def _pool(self, scheme: str, host: str, port: int, where: str) -> HTTPConnectionPool:
+    def _pool(self, scheme: str, host: str, port: int, where: str) -> PlainPool:
         key = (scheme, host, port)
         with self._lock:
             pool = self._pools.get(key)
@@ -231,22 +247,35 @@ def _tls_context(settings: TransportSettings) -> ssl.SSLContext:
         names = _BUNDLE_NAMES if settings.trust_env else ()
         verify = next(filter(None, map(os.environ.get, names)), None) or certifi.where()
     context = create_urllib3_context(cert_reqs=ssl.CERT_REQUIRED if verify else ssl.CERT_NONE)
-    try:
-        if isinstance(verify, str):
+    context.options &= ~_IGNORE_CUTS
+    if isinstance(verify, str):
+        try:
             is_folder = Path(verify).is_dir()
             context.load_verify_locations(**{"capath" if is_folder else "cafile": verify})
-        if settings.cert is not None:
-            cert, key = (settings.cert, None) if isinstance(settings.cert, str) else settings.cert
+        except OSError as error:
+            text = f"the CA bundle {verify} cannot be read: {_unreadable(error)}"
+            raise ConnectError(text, retryable=False) from error
+    if settings.cert is not None:
+        cert, key = (settings.cert, None) if isinstance(settings.cert, str) else settings.cert
+        try:
             context.load_cert_chain(cert, key, _no_password)
-    except OSError as error:
-        text = f"the certificates of `verify` or `cert` cannot be read: {error}"
-        raise ConnectError(text, retryable=False) from error
+        except OSError as error:
+            named = cert if key is None else f"{cert} with the key {key}"
+            text = f"the client certificate {named} cannot be read: {_unreadable(error)}"
+            raise ConnectError(text, retryable=False) from error
     return context
 
 
 def _no_password() -> bytes:
     """Without this OpenSSL would ask for the password of an encrypted key at the terminal."""
-    return b""
+    raise PermissionError(errno.EACCES, "the key is encrypted; give one without a password")
+
+
+def _unreadable(error: OSError) -> str:
+    if isinstance(error, ssl.SSLError):
+        known = {"KEY_VALUES_MISMATCH": "the key is of another certificate"}
+        return known.get(error.reason or "", "it is no PEM file of that kind")
+    return error.strerror or str(error)
 
 
 def translate(error: BaseException, attempt: Attempt, limit: float) -> KitharaError:
@@ -265,16 +294,25 @@ def translate(error: BaseException, attempt: Attempt, limit: float) -> KitharaEr
 
     if own := first(KitharaError):
         return cast("KitharaError", own)
+    if attempt.via and first(urllib3.exceptions.ProxyError):
+        where = f"the proxy {attempt.via}"
     if bad := first(ssl.SSLCertVerificationError, CertificateError):
         reason = getattr(bad, "verify_message", "") or "it names another host"
         return ConnectError(f"the certificate of {where} is not accepted: {reason}", retryable=False)
     if first(TimeoutError, urllib3.exceptions.TimeoutError):
-        return ConnectError(f"no answer from {where} within {limit:g} s")
+        if attempt.asked:
+            return ConnectError(f"no answer from {where} within {limit:g} s")
+        through = f" through the proxy {attempt.via}" if attempt.via and where == attempt.where else ""
+        return ConnectError(f"no connection to {where}{through} within {limit:g} s")
     if gone := first(ConnectionError):
         return ConnectError(f"connection to {where} broke: {gone.strerror or 'closed by the server'}")
     if bad := first(ssl.SSLError):
-        reason = bad.reason.replace("_", " ").lower() if bad.reason else "closed in the handshake"
-        return ConnectError(f"TLS with {where} failed: {reason}")
+        if isinstance(bad, ssl.SSLEOFError):
+            return ConnectError(f"TLS with {where} broke: closed by the server")
+        reason = bad.reason or ""
+        said = reason.replace("_", " ").lower() or "broken off in the handshake"
+        hint = "; set `cert` to a client certificate" if reason == "TLSV13_ALERT_CERTIFICATE_REQUIRED" else ""
+        return ConnectError(f"TLS with {where} failed: {said}{hint}", retryable=not _TLS_FINAL.fullmatch(reason))
     malformed = first(http.client.HTTPException, urllib3.exceptions.InvalidHeader, ValueError)
     if malformed is not None and not _ended_early(malformed):
         kind = type(malformed).__name__

@@ -5,19 +5,27 @@ Imported only when settings or environment name a proxy; importing Requests take
 
 from __future__ import annotations
 
+import importlib.util
+import os
 import ssl
+import urllib.parse
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 import requests
+import urllib3.exceptions
 from requests.adapters import HTTPAdapter
-from urllib3.connectionpool import HTTPConnectionPool
+from requests.utils import select_proxy, should_bypass_proxies
 
 from kithara_actors.errors import ConnectError
+from kithara_actors.logic.naming import redact
+from kithara_actors.worker.connections import PlainPool
 
 __all__ = ["Proxies"]
 
-_Pools = Mapping[str, type[HTTPConnectionPool]]
+_SOCKS = frozenset({"socks4", "socks4a", "socks5", "socks5h"})
+_SCHEMES = frozenset({"http", "https"}) | _SOCKS
+_Pools = Mapping[str, type[PlainPool]]
 
 
 class _Adapter(HTTPAdapter):
@@ -33,11 +41,15 @@ class _Adapter(HTTPAdapter):
         self.poolmanager.pool_classes_by_scheme = self._pools
 
     def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
+        pools = self._pools
         if proxy.lower().startswith("https"):
             kwargs["proxy_ssl_context"] = self._tls()
         manager = super().proxy_manager_for(proxy, **kwargs)
-        if not proxy.lower().startswith("socks"):  # SOCKS has connection classes of its own
-            manager.pool_classes_by_scheme = self._pools
+        if proxy.lower().startswith("socks"):
+            from kithara_actors.worker.socks import POOLS
+
+            pools = POOLS
+        manager.pool_classes_by_scheme = pools
         return manager
 
     def build_connection_pool_key_attributes(self, request: Any, verify: Any, cert: Any = None) -> Any:
@@ -62,22 +74,66 @@ class Proxies:
         self._session.trust_env = trust_env
         self._adapter = _Adapter(pools, tls, size)
 
-    def pool(self, origin: str) -> HTTPConnectionPool:
+    def pool(self, origin: str) -> PlainPool:
         """The pool for `origin` (scheme, host and port as a URL), through a proxy if one applies. No I/O.
 
         Raises ConnectError, not retryable, when the proxy cannot be used as it is set.
         """
+        proxy = self._proxy(origin)
         try:
             request = requests.Request("GET", origin).prepare()
-            # As the request's own proxies: what is set here goes before the environment.
-            merged = self._session.merge_environment_settings(origin, dict(self._explicit), None, None, None)
-            pool = self._adapter.get_connection_with_tls_context(request, True, proxies=merged["proxies"])
-            return cast("HTTPConnectionPool", pool)
-        except requests.exceptions.RequestException as error:
-            text = f"the proxy settings cannot be used: {type(error).__name__}"
-            raise ConnectError(text, retryable=False) from error
+            proxies = {"all": _checked(proxy)} if proxy else {}
+            pool = self._adapter.get_connection_with_tls_context(request, True, proxies=proxies)
+            return cast("PlainPool", pool)
+        except (requests.exceptions.RequestException, urllib3.exceptions.HTTPError, ValueError):
+            # What they say of it may show its password.
+            text = f"the proxy {_shown(proxy)} cannot be used: not the URL of a proxy" if proxy else "not a valid URL"
+            raise ConnectError(text, retryable=False) from None
 
     def close(self) -> None:
         """Close the idle connections."""
         self._adapter.close()
         self._session.close()
+
+    def _proxy(self, origin: str) -> str | None:
+        """What is set goes before the environment; an empty one there means a direct connection."""
+        listed = self._explicit.get("no_proxy")
+        if listed is not None and _listed(origin, listed):
+            return None
+        proxy = select_proxy(origin, {name: url for name, url in self._explicit.items() if name != "no_proxy"})
+        if proxy is not None or not self._session.trust_env or _listed(origin, None):
+            return proxy
+        found = self._session.merge_environment_settings(origin, {}, None, None, None)
+        return select_proxy(origin, dict(found["proxies"]))
+
+
+def _listed(origin: str, no_proxy: str | None) -> bool:
+    """Whether `no_proxy` (None: the environment's) lists `origin`."""
+    text = no_proxy if no_proxy is not None else os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
+    parts = urllib.parse.urlsplit(origin)
+    # Requests knows ports of names, and addresses without brackets or ports.
+    exact = {parts.netloc, parts.netloc.rpartition(":")[0]}
+    if exact & {entry.strip() for entry in text.split(",")}:
+        return True
+    return should_bypass_proxies(origin, no_proxy)
+
+
+def _checked(proxy: str) -> str:
+    """`proxy` with a scheme; raises ConnectError for one that nothing here can do, ValueError if it is malformed."""
+    url = proxy if "://" in proxy else f"http://{proxy}"
+    if not urllib.parse.urlsplit(url).hostname:
+        raise ValueError("no host")
+    scheme = url.partition(":")[0].lower()
+    if scheme not in _SCHEMES:
+        known = ", ".join(sorted(_SCHEMES))
+        raise ConnectError(
+            f"the proxy {_shown(proxy)} cannot be used: its scheme must be one of {known}", retryable=False
+        )
+    if scheme in _SOCKS and importlib.util.find_spec("socks") is None:
+        text = f"the proxy {_shown(proxy)} needs PySocks: pip install 'kithara-actors[socks]'"
+        raise ConnectError(text, retryable=False)
+    return url
+
+
+def _shown(proxy: str) -> str:
+    return redact(proxy if "://" in proxy else f"http://{proxy}")

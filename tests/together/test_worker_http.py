@@ -327,7 +327,7 @@ def test_a_bounded_range_of_a_full_body_ends_there(desk: Desk, origin: Origin, w
     assert desk.get(url, Asked(100, 900)).run().reused is kept
 
 
-def test_a_full_body_can_be_wanted_whole(desk: Desk, origin: Origin) -> None:
+def test_a_full_body_can_be_wanted_whole(desk: Desk, origin: Origin, way: str) -> None:
     got = desk.get(origin.add("/a", Resource(size=5000, ranges=False)), Asked(10, 20), whole=True)
     assert got.run() == End(5000, True, 5000, False)
     assert got.bytes(0, 5000) == body(0, 0, 5000)
@@ -339,7 +339,7 @@ def test_a_full_body_without_length_may_end_before_the_bound(desk: Desk, origin:
     assert desk.get(origin.add("/a", resource), Asked(0, 9000)).run() == End(5000, True, 5000, False)
 
 
-def test_a_full_body_that_ends_before_the_offset_is_another_one(desk: Desk, origin: Origin) -> None:
+def test_a_full_body_that_ends_before_the_offset_is_another_one(desk: Desk, origin: Origin, way: str) -> None:
     url = origin.add("/a", Resource(size=500, ranges=False, length=False))
     with pytest.raises(ResourceChanged):
         desk.get(url, Asked(1000, None)).run()
@@ -365,7 +365,7 @@ def test_a_body_is_left_where_another_takes_over(desk: Desk, origin: Origin, way
     assert got.bytes(0, 1_500_000) == body(0, 0, 1_500_000)
 
 
-def test_head_stores_nothing(desk: Desk, origin: Origin) -> None:
+def test_head_stores_nothing(desk: Desk, origin: Origin, way: str) -> None:
     url = origin.add("/a", Resource(size=5000))
     got = desk.get(url, Asked(0, None, ranged=False), method="HEAD")
     assert got.run() == End(0, True, 5000, False)
@@ -523,10 +523,11 @@ def test_an_interval_without_length_is_its_length(desk: Desk, way: str, framed: 
 @pytest.mark.parametrize(
     "chunks", [b"zz\r\nabc\r\n0\r\n\r\n", b"-3\r\nabc", b"3\r\nabcd\r\n", b"3" * 20 + b"\r\n", b"1" * 9000]
 )
-def test_a_malformed_chunk_breaks_the_protocol(desk: Desk, chunks: bytes) -> None:
+def test_a_malformed_chunk_breaks_the_protocol(desk: Desk, way: str, chunks: bytes) -> None:
     with serve(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + chunks) as server:
         got = desk.get(server.url)
-        with pytest.raises(ProtocolError):
+        # By documented calls alone a malformed size is not told from an early end.
+        with pytest.raises(BodyBroken if way == "public" else ProtocolError):
             got.run()
 
 
