@@ -19,6 +19,7 @@ from kithara_actors.actor.callables import Callables
 from kithara_actors.actor.downloader import Downloader
 from kithara_actors.actor.enquiries import Enquiries
 from kithara_actors.actor.event_bus import EventBus
+from kithara_actors.actor.meters import Meters
 from kithara_actors.actor.publisher import Publisher
 from kithara_actors.actor.registry import Registry
 from kithara_actors.assets.content import ContentTable
@@ -61,6 +62,7 @@ class Assembly:
         self._runtime = Runtime(Codec(COMMANDS), _Hooks(self))
         self._parsing = Parsing(config)
         self._contents = ContentTable()
+        self._meters: Meters | None = None
         self._subscribers = Subscribers()
         self.callables = Callables()
         self.directory: Directory | None = None
@@ -92,6 +94,9 @@ class Assembly:
             lambda: Registry(SlotMap(config.max_concurrent, config.max_per_host), find, publisher),
             ready_within=_READY_WITHIN,
         )
+        if config.max_rate is not None or config.max_rate_per_host is not None:
+            # Twice as many as can be in use: a host keeps its meter between two requests.
+            self._meters = Meters(0 if config.max_rate_per_host is None else 2 * config.max_concurrent)
         asked = host_policy(config.url_policy)
         policy = RetryPolicy(config.max_retries, config.retry_base, config.retry_cap, config.retry_after_limit)
         self._downloader = runtime.spawn(
@@ -105,6 +110,7 @@ class Assembly:
                 publisher,
                 config.max_retries,
                 enquiries=Enquiries(self.callables, asked, find, runtime.timers),
+                meters=self._meters,
             ),
             ready_within=_READY_WITHIN,
         )
@@ -184,6 +190,8 @@ class Assembly:
             self._parsing.stop(0.0)
             raise
         finally:
+            if self._meters is not None:
+                self._meters.close()
             self._stopped.set()
             atexit.unregister(self._at_exit)
         return list(self._survivors)

@@ -62,7 +62,13 @@ class Config:
     event_capacity: int = 1024
     execute_limit: int = 8 * MIB
     max_rate: float | None = None
+    """Bytes of bodies per second, of all transfers together, as they come off the connections; at least 1.
+
+    Transfers under one limit get equal shares, and what one does not use goes to the others. A moment's excess of a
+    twentieth of a second's bytes is allowed. Servers may send a little ahead into the buffers of the connections.
+    """
     max_rate_per_host: float | None = None
+    """The same for the transfers of each origin (scheme, host and port). A redirect to another counts for the first."""
     allow_downgrade: bool = False
     connections_per_asset: int = 1
     switch_interval: float | None = None
@@ -92,6 +98,9 @@ class Config:
         for name in ("read_timeout", "max_rate", "max_rate_per_host", "switch_interval"):
             if getattr(self, name) is not None:
                 self._positive(name)
+        for name in ("max_rate", "max_rate_per_host"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1 byte per second, not {getattr(self, name)}")
         self._one_of("fill", ("whole", "demand"))
         self._one_of("freshness", ("forever", "validate", "http"))
         if self.heartbeat_limit < 2 * self.heartbeat:

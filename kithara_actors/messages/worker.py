@@ -34,7 +34,8 @@ __all__ = [
 class WorkerSettings(Command):
     """Host → worker, inside `Hello`: how this worker speaks HTTP. Times in seconds.
 
-    `public_only` refuses addresses that are not public; `asks` has the host judge every redirect.
+    `public_only` refuses addresses that are not public; `asks` has the host judge every redirect. Rates in bytes per
+    second.
     """
 
     TAG = 21
@@ -49,6 +50,8 @@ class WorkerSettings(Command):
     allow_downgrade: bool
     public_only: bool
     asks: bool
+    max_rate: float | None
+    max_rate_per_host: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +59,14 @@ class RunAttempt(Command):
     """Host → worker, with three descriptors: the data, the progress block, the wake-up.
 
     The spec's range is asked from `start` on, which lies past `spec.start` when earlier attempts have landed bytes.
+    Where rates are limited the meters are a fourth descriptor, and `meter` is the number of the origin's (0: none).
     """
 
     TAG = 16
     attempt: int
     start: int
     spec: FetchSpec
+    meter: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

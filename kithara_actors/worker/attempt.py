@@ -9,10 +9,13 @@ import select
 import socket
 import threading
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from actors.clock import monotonic
 from kithara_actors.errors import Cancelled, ConnectError, KitharaError, PolicyError, ProtocolError
+
+if TYPE_CHECKING:
+    from kithara_actors.worker.pace import Pace
 
 __all__ = ["Attempt", "Dialer"]
 
@@ -31,7 +34,7 @@ class Attempt:
     original to its owner.
     """
 
-    __slots__ = ("_cancelled", "_handle", "_lock", "_source", "_wake", "fresh", "plain", "target", "where")
+    __slots__ = ("_cancelled", "_handle", "_lock", "_source", "_wake", "fresh", "pace", "plain", "target", "where")
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -47,6 +50,8 @@ class Attempt:
         """The connection was opened by this attempt."""
         self.plain = False
         """The connection carries the body as it is: no TLS."""
+        self.pace: Pace | None = None
+        """Who has to be asked before bytes of a body are received; None if nobody."""
 
     def cancel(self) -> None:
         """End the attempt: its thread raises `Cancelled` from wherever it blocks. Idempotent."""
@@ -109,11 +114,19 @@ class Attempt:
 class Dialer:
     """Opens TCP connections that an `Attempt` can interrupt. Safe from any thread.
 
-    `refusal` says of an address why nothing may connect to it, or None.
+    `refusal` says of an address why nothing may connect to it, or None. `receive_buffer` is what the system may
+    buffer of a connection, in bytes; None leaves that to it.
     """
 
-    def __init__(self, connect_timeout: float, refusal: Callable[[str], str | None] | None = None) -> None:
+    def __init__(
+        self,
+        connect_timeout: float,
+        refusal: Callable[[str], str | None] | None = None,
+        receive_buffer: int | None = None,
+    ) -> None:
         self._timeout = connect_timeout
+        # Before the connect: the window that the handshake offers follows from it.
+        self._own_options = () if receive_buffer is None else ((socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer),)
         self._refusal = refusal
         self._lock = threading.Lock()
         self.abandoned = 0
@@ -127,6 +140,7 @@ class Dialer:
         PolicyError (an address that is refused: then none is tried), Cancelled.
         """
         deadline = monotonic() + self._timeout
+        options = (*options, *self._own_options)
         addresses = self._permitted(attempt, host, port, deadline)
         problem: OSError | None = None
         for index, (family, kind, protocol, _name, address) in enumerate(addresses):

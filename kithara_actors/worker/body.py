@@ -33,6 +33,9 @@ __all__ = ["BodyBroken", "BodyStalled", "Sink", "close", "discard", "store"]
 _SPLICE_FROM = 512 * 1024
 """For fewer bytes a pipe of 1 MiB, 50 µs to make, costs more than the copy that it saves."""
 
+_SOON = 0.02
+"""Seconds for which an idle pipe is kept."""
+
 _GRACE = 1.0
 """Seconds that a body whose bytes are all there may take to end by itself."""
 
@@ -99,6 +102,8 @@ def store(
         raise
     finally:
         sink.release()
+        if attempt.pace is not None:
+            attempt.pace.settle()
 
 
 def discard(response: HTTPResponse, attempt: Attempt) -> None:
@@ -123,9 +128,18 @@ def close(response: HTTPResponse, attempt: Attempt) -> None:
 
 def _skip(framing: Framing, attempt: Attempt, count: int) -> None:
     left = count
+    pace = attempt.pace
     while left:
         attempt.check()
-        data = framing.take(min(left, CHUNK))
+        wanted = min(left, CHUNK)
+        if pace is not None:
+            wanted, seconds = pace.allow(wanted)
+            if seconds > 0:
+                pace.wait(seconds)
+                continue
+        data = framing.take(wanted)
+        if pace is not None:
+            pace.took(len(data))
         if not data:
             attempt.check()
             raise ResourceChanged(f"the body ended after {count - left} bytes, {count} are held already")
@@ -133,6 +147,7 @@ def _skip(framing: Framing, attempt: Attempt, count: int) -> None:
 
 
 def _move(framing: Framing, attempt: Attempt, sink: Sink, at: int, end: int | None, inactivity: float) -> int:
+    pace = attempt.pace
     while True:
         goal = sink.goal(end)
         if goal is not None and at >= goal:
@@ -142,19 +157,31 @@ def _move(framing: Framing, attempt: Attempt, sink: Sink, at: int, end: int | No
         # After the shutdown of a cancel the kernel still hands out what it had received.
         attempt.check()
         wanted = CHUNK if goal is None else goal - at
+        if pace is not None:
+            wanted, seconds = pace.allow(wanted)
+            if seconds > 0:
+                if seconds > _SOON:
+                    sink.release()
+                # Then look again: another may have taken over.
+                pace.wait(seconds)
+                continue
         if attempt.plain and sink.splices:
-            count = framing.unread if goal is None else min(framing.unread, wanted)
+            count = framing.unread if goal is None and pace is None else min(framing.unread, wanted)
             if count >= _SPLICE_FROM:
                 moved = sink.pull(attempt.fileno(), at, count, inactivity)
                 if moved is not None:
                     framing.skipped(moved)
                     at += moved
+                    if pace is not None:
+                        pace.took(moved)
                     if moved == 0:
                         break
                     continue
         data = framing.take(min(wanted, CHUNK))
         if not data:
             break
+        if pace is not None:
+            pace.took(len(data))
         at = sink.write(data, at)
     attempt.check()
     return at
@@ -179,8 +206,9 @@ def _drain(framing: Framing, attempt: Attempt) -> None:
         return
     attempt.limit_reads(_GRACE)
     with contextlib.suppress(*_FOREIGN):
-        while framing.take(_DRAIN):
-            pass
+        while data := framing.take(_DRAIN):
+            if attempt.pace is not None:
+                attempt.pace.took(len(data))
 
 
 def _settle(response: HTTPResponse, framing: Framing, attempt: Attempt) -> None:

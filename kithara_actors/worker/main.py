@@ -14,6 +14,7 @@ from actors.messages.codec import Codec
 from actors.worker.handler import Send
 from kithara_actors.errors import Cancelled, Failure, KitharaError, PolicyError, restore
 from kithara_actors.logic.naming import redact
+from kithara_actors.logic.pacing import receive_buffer
 from kithara_actors.logic.response import Accepted, Asked
 from kithara_actors.messages.worker import (
     HEAD_CODEC,
@@ -33,6 +34,7 @@ from kithara_actors.worker.attempt import Attempt
 from kithara_actors.worker.body import BodyBroken
 from kithara_actors.worker.fetcher import FirstByte, Order, run
 from kithara_actors.worker.http import Transport, TransportSettings
+from kithara_actors.worker.pace import Pacing
 from kithara_actors.worker.sink import Sink
 
 __all__ = ["FetchHandler", "make_handler"]
@@ -45,6 +47,7 @@ _URL_LIMIT = 48 * 1024
 """Bytes of a URL that fits one message."""
 _VERDICT_WITHIN = 15.0
 """Seconds; the host gives its callables five."""
+_FDS_WITH_METERS = 4
 _IDLE = 10.0
 """Seconds after which a thread without work ends."""
 
@@ -62,9 +65,11 @@ def make_handler(settings: bytes, send: Send) -> FetchHandler:
             proxies=None if given.proxies is None else dict(given.proxies),
             max_connections=given.max_connections,
             public_only=given.public_only,
+            receive_buffer=receive_buffer(given.max_rate, given.max_rate_per_host),
         )
     )
-    return FetchHandler(transport, send, allow_downgrade=given.allow_downgrade, asks=given.asks)
+    pacing = Pacing(given.max_rate, given.max_rate_per_host)
+    return FetchHandler(transport, send, allow_downgrade=given.allow_downgrade, asks=given.asks, pacing=pacing)
 
 
 class _Verdict:
@@ -85,8 +90,17 @@ class _Job:
 class FetchHandler:
     """Hands attempts to threads, which are kept while there is work. Called on the control thread only."""
 
-    def __init__(self, transport: Transport, send: Send, *, allow_downgrade: bool, asks: bool = False) -> None:
+    def __init__(
+        self,
+        transport: Transport,
+        send: Send,
+        *,
+        allow_downgrade: bool,
+        asks: bool = False,
+        pacing: Pacing | None = None,
+    ) -> None:
         self._transport = transport
+        self._pacing = pacing or Pacing(None, None)
         self._send = send
         self._allow_downgrade = allow_downgrade
         self._codec = Codec(WORKER_COMMANDS)
@@ -132,6 +146,7 @@ class FetchHandler:
             except RuntimeError as error:
                 short = Failure("ConnectError", f"no thread to fetch with: {error}", retryable=True)
                 self._end(job, _failed(job, short))
+                self._take_meters(job)
                 for fd in job.fds:
                     os.close(fd)
                 return
@@ -167,13 +182,20 @@ class FetchHandler:
 
     def _run(self, job: _Job) -> AttemptEnded:
         with contextlib.ExitStack() as held:
-            for fd in job.fds:
+            for fd in job.fds[: _FDS_WITH_METERS - 1]:
                 held.callback(os.close, fd)
+            self._take_meters(job)
+            if job.order.meter is not None:
+                job.attempt.pace = self._pacing.pace(job.order.meter, job.attempt)
             # Fewer arrive where this process is at its limit of descriptors.
             data, block_fd, wake_fd = job.fds
             block = ProgressBlock(os.dup(block_fd))
             held.callback(block.close)
             return _Transfer(self, job.order, job.attempt, data, block, WakeUp(wake_fd)).run()
+
+    def _take_meters(self, job: _Job) -> None:
+        if job.order.meter is not None and len(job.fds) == _FDS_WITH_METERS:
+            self._pacing.take_over(job.fds.pop())
 
     def transfer(self, order: RunAttempt, attempt: Attempt, sink: Sink, job: _Transfer) -> tuple[int, int | None]:
         """Run the HTTP attempt: where it ended, and the total if that is certain."""
