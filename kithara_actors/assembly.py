@@ -42,6 +42,8 @@ logger = logging.getLogger(__name__)
 _READY_WITHIN = 10.0
 _STATIC = ("event_bus", "asset_store", "registry", "downloader")
 _GIVE_UP_WITHIN = 5.0
+_MOST_METERS = 1 << 20
+"""More attempts at once than any machine runs, whatever the limit says."""
 _EXIT_WITHIN = 8.0
 """Seconds; containers commonly allow 10 before they kill."""
 
@@ -96,7 +98,8 @@ class Assembly:
         )
         if config.max_rate is not None or config.max_rate_per_host is not None:
             # Twice as many as can be in use: a host keeps its meter between two requests.
-            self._meters = Meters(0 if config.max_rate_per_host is None else 2 * config.max_concurrent)
+            origins = 0 if config.max_rate_per_host is None else 2 * min(config.max_concurrent, _MOST_METERS)
+            self._meters = Meters(origins)
         asked = host_policy(config.url_policy)
         policy = RetryPolicy(config.max_retries, config.retry_base, config.retry_cap, config.retry_after_limit)
         self._downloader = runtime.spawn(

@@ -12,7 +12,7 @@ class MeterTable:
     a host asked for one small file after the other is still under its limit."""
 
     def __init__(self, count: int) -> None:
-        self._unused = list(range(count, 0, -1))
+        self._count = count
         self._numbers: dict[str, int] = {}
         self._users: dict[str, int] = {}
         self._idle: OrderedDict[str, None] = OrderedDict()
@@ -40,8 +40,8 @@ class MeterTable:
         self._idle[origin] = None
 
     def _number(self) -> int:
-        if self._unused:
-            return self._unused.pop()
+        if len(self._numbers) < self._count:
+            return len(self._numbers) + 1
         if not self._idle:
             raise RuntimeError("more origins are in use than there are meters")
         origin, _ = self._idle.popitem(last=False)

@@ -25,7 +25,7 @@ def test_no_two_origins_in_use_have_the_same_meter(steps: list[tuple[bool, int]]
             assert fresh is (last.get(number) != origin)
             numbers[origin], last[number] = number, origin
             users[origin] = users.get(origin, 0) + 1
-            assert len(set(numbers[each] for each in users)) == len(users)
+            assert len({numbers[each] for each in users}) == len(users)
         elif not takes and origin in users:
             table.give_back(origin)
             users[origin] -= 1
