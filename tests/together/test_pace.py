@@ -150,8 +150,12 @@ def test_both_limits_are_paid_and_the_lower_one_decides(desk: Desk, origin: Orig
 # --- How it comes
 
 
-def test_pieces_are_no_larger_than_a_twentieth_of_a_second(desk: Desk, origin: Origin, words: SharedWords) -> None:
-    got = limited(desk.get(origin.add("/a", Resource(size=MIB))), words, 4e6)
+@pytest.mark.parametrize("known", [True, False])
+def test_pieces_are_no_larger_than_a_twentieth_of_a_second(
+    desk: Desk, origin: Origin, words: SharedWords, way: str, known: bool
+) -> None:
+    url = origin.add("/a", Resource(size=MIB, length=known))
+    got = limited(desk.get(url, Asked(0, None, ranged=False)), words, 4e6)
     began = monotonic()
     got.run()
     steps = [after - before for before, after in zip([0, *got.published], got.published, strict=False)]
