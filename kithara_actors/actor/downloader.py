@@ -247,7 +247,7 @@ class Downloader(Behaviour):
             meters = () if self._meters is None else (self._meters.fd,)
             try:
                 sent = self._pool.send(
-                    worker, self._codec.encode(order), (content.fd, content.block.fd, content.wake.fd, *meters)
+                    worker, self._codec.encode(order), (*meters, content.fd, content.block.fd, content.wake.fd)
                 )
             except OSError as error:
                 self._give_back(run)

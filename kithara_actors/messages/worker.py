@@ -59,7 +59,7 @@ class RunAttempt(Command):
     """Host → worker, with three descriptors: the data, the progress block, the wake-up.
 
     The spec's range is asked from `start` on, which lies past `spec.start` when earlier attempts have landed bytes.
-    Where rates are limited the meters are a fourth descriptor, and `meter` is the number of the origin's (0: none).
+    Where rates are limited the meters come before these, and `meter` is the number of the origin's (0: none).
     """
 
     TAG = 16

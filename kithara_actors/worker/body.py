@@ -28,6 +28,8 @@ from kithara_actors.worker.sink import Sink
 if TYPE_CHECKING:
     from urllib3.response import HTTPResponse
 
+    from kithara_actors.worker.pace import Pace
+
 __all__ = ["BodyBroken", "BodyStalled", "Sink", "close", "discard", "store"]
 
 _SPLICE_FROM = 512 * 1024
@@ -78,10 +80,11 @@ def store(
     end = None if expected is None else at + expected
     sink.landed, sink.stopped = at, False
     framing = framing_of(response)
+    pace = attempt.pace
     try:
         attempt.limit_reads(inactivity)
-        _skip(framing, attempt, skip)
-        landed = _move(framing, attempt, sink, at, end, inactivity)
+        _skip(framing, attempt, skip, pace)
+        landed = _move(framing, attempt, sink, at, end, inactivity, pace)
         if landed == end:
             _finish(framing, response.status == 206, attempt, inactivity)
         elif sink.stopped:
@@ -126,9 +129,8 @@ def close(response: HTTPResponse, attempt: Attempt) -> None:
     attempt.unbind()
 
 
-def _skip(framing: Framing, attempt: Attempt, count: int) -> None:
+def _skip(framing: Framing, attempt: Attempt, count: int, pace: Pace | None) -> None:
     left = count
-    pace = attempt.pace
     while left:
         attempt.check()
         wanted = min(left, CHUNK)
@@ -146,8 +148,9 @@ def _skip(framing: Framing, attempt: Attempt, count: int) -> None:
         left -= len(data)
 
 
-def _move(framing: Framing, attempt: Attempt, sink: Sink, at: int, end: int | None, inactivity: float) -> int:
-    pace = attempt.pace
+def _move(
+    framing: Framing, attempt: Attempt, sink: Sink, at: int, end: int | None, inactivity: float, pace: Pace | None
+) -> int:
     while True:
         goal = sink.goal(end)
         if goal is not None and at >= goal:

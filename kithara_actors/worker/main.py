@@ -47,7 +47,6 @@ _URL_LIMIT = 48 * 1024
 """Bytes of a URL that fits one message."""
 _VERDICT_WITHIN = 15.0
 """Seconds; the host gives its callables five."""
-_FDS_WITH_METERS = 4
 _IDLE = 10.0
 """Seconds after which a thread without work ends."""
 
@@ -182,7 +181,7 @@ class FetchHandler:
 
     def _run(self, job: _Job) -> AttemptEnded:
         with contextlib.ExitStack() as held:
-            for fd in job.fds[: _FDS_WITH_METERS - 1]:
+            for fd in job.fds[0 if job.order.meter is None else 1 :]:
                 held.callback(os.close, fd)
             self._take_meters(job)
             if job.order.meter is not None:
@@ -194,8 +193,9 @@ class FetchHandler:
             return _Transfer(self, job.order, job.attempt, data, block, WakeUp(wake_fd)).run()
 
     def _take_meters(self, job: _Job) -> None:
-        if job.order.meter is not None and len(job.fds) == _FDS_WITH_METERS:
-            self._pacing.take_over(job.fds.pop())
+        """Keep the descriptor of the meters, or close another of the same."""
+        if job.order.meter is not None and job.fds:
+            self._pacing.take_over(job.fds.pop(0))
 
     def transfer(self, order: RunAttempt, attempt: Attempt, sink: Sink, job: _Transfer) -> tuple[int, int | None]:
         """Run the HTTP attempt: where it ended, and the total if that is certain."""

@@ -16,8 +16,9 @@ from actors.memory.words import SharedWords
 from kithara_actors.errors import Cancelled
 from kithara_actors.logic import pacing
 from kithara_actors.worker.attempt import Attempt
+from kithara_actors.worker.framing import Framing
 
-__all__ = ["Meter", "Pace", "Pacing"]
+__all__ = ["Meter", "Pace", "PacedFraming", "Pacing"]
 
 _LARGEST_PIECE = 1024 * 1024
 _LOOK = 0.1
@@ -91,6 +92,44 @@ class Pace:
             return
         for meter in self._meters:
             _refund(meter, self._reserved, self._reserved - left)
+
+
+class PacedFraming:
+    """A body that comes no faster than its attempt may take it: for what reads it through something else, which
+    takes what it needs and tells nobody how much that was."""
+
+    __slots__ = ("_framing", "_pace")
+
+    unread = 0
+
+    def __init__(self, framing: Framing, pace: Pace) -> None:
+        self._framing = framing
+        self._pace = pace
+
+    @property
+    def ended(self) -> bool:
+        return self._framing.ended
+
+    @property
+    def left(self) -> int | None:
+        return self._framing.left
+
+    def take(self, limit: int) -> bytes | memoryview:
+        """See `Framing.take`; waits for its turn first. Raises Cancelled besides."""
+        while True:
+            allowed, seconds = self._pace.allow(limit)
+            if seconds <= 0:
+                break
+            self._pace.wait(seconds)
+        data = self._framing.take(allowed)
+        self._pace.took(len(data))
+        return data
+
+    def skipped(self, count: int) -> None:
+        raise NotImplementedError
+
+    def surplus(self) -> bool:
+        return self._framing.surplus()
 
 
 class Pacing:

@@ -118,7 +118,7 @@ def test_the_total_alone_has_the_number_nought() -> None:
     house = House(meters)
     house.up(1)
     assert [house.run(1, ONE), house.run(2, TWO)] == [0, 0]
-    assert [fds[3:] for fds in house.pool.descriptors] == [(meters.fd,)] * 2
+    assert [fds[:-3] for fds in house.pool.descriptors] == [(meters.fd,)] * 2
     house.end(1, 1)
     house.contents.discard(house.content)
     meters.close()
@@ -127,7 +127,7 @@ def test_the_total_alone_has_the_number_nought() -> None:
 def test_requests_to_one_origin_share_a_meter(house: House) -> None:
     assert [house.run(1, ONE), house.run(2, TWO), house.run(3, ONE)] == [1, 2, 1]
     assert house.meters is not None
-    assert {fds[3:] for fds in house.pool.descriptors} == {(house.meters.fd,)}
+    assert {fds[:-3] for fds in house.pool.descriptors} == {(house.meters.fd,)}
 
 
 def test_an_origin_keeps_its_meter_between_requests(house: House) -> None:

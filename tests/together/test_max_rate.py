@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
-from collections.abc import Callable, Iterator
+import socket
+import threading
+from collections.abc import Iterator
 
 import pytest
 from host_kit import descriptors, until
-from stream_kit import HANG, Call, asked, watching
+from stream_kit import HANG, Call, watching
+from test_worker_http import Scripted
 
 from actors.clock import monotonic
 from kithara_actors import ActorSystem, Cancelled
@@ -124,9 +128,8 @@ def test_of_two_limits_each_holds(origin: Origin, elsewhere: Origin) -> None:
 def test_small_files_one_after_the_other_are_under_the_limit_too(origin: Origin) -> None:
     with ActorSystem.start(max_rate_per_host=100_000.0) as system:
         began = monotonic()
-        for number in range(30):
+        for _ in range(30):
             all_there(opened(system, origin, [4000]), [4000])
-            assert number < 30
         assert monotonic() - began >= least(30 * 4000, 100_000.0)
 
 
@@ -148,6 +151,30 @@ def test_a_redirect_counts_for_the_host_that_was_asked(origin: Origin, elsewhere
 def test_a_limit_above_what_the_network_does_changes_nothing(origin: Origin) -> None:
     with ActorSystem.start(max_rate=1e15, max_rate_per_host=1e300) as system:
         all_there(opened(system, origin, [24 * MIB, 3]), [24 * MIB, 3])
+
+
+def test_a_server_cannot_send_far_ahead_of_a_low_limit() -> None:
+    """What it gets rid of before somebody is stopped: buffers on both sides, its own made as small as may be."""
+    sent = []
+    full = threading.Event()
+
+    def pour(sock: socket.socket) -> None:
+        server.request(sock)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: audio/mpeg\r\nContent-Length: 10000000\r\n\r\n")
+        sock.setblocking(False)
+        poll = select.poll()
+        poll.register(sock, select.POLLOUT)
+        while poll.poll(700) and sum(sent) < 1_000_000:
+            sent.append(sock.send(bytes(4096)))
+        full.set()
+        server.leave.wait(HANG)
+
+    with Scripted(pour) as server, ActorSystem.start(workers=1, max_rate=2000) as system:
+        with system.open(server.url) as stream:
+            assert stream.read(1)
+            assert full.wait(HANG)
+    assert sum(sent) < 50_000
 
 
 # --- Shares
@@ -209,6 +236,21 @@ def test_the_share_of_a_killed_worker_goes_to_the_others(origin: Origin) -> None
         assert monotonic() - began >= least(sum(sizes), rate)
 
 
+def test_a_stopped_worker_holds_no_other_up(origin: Origin) -> None:
+    """Stopped, not killed, and for longer than the test lasts: nobody takes its transfers from it."""
+    sizes = [192 * KIB] * 6
+    with ActorSystem.start(workers=2, max_rate=768.0 * KIB, heartbeat_limit=600.0) as system:
+        streams = opened(system, origin, sizes)
+        assert until(lambda: all(map(landed, streams)), HANG)
+        pid = next(iter(system.workers().values()))
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            assert until(lambda: sum(landed(stream) == sizes[0] for stream in streams) >= 3, HANG)
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        all_there(streams, sizes)
+
+
 def test_descriptors_of_the_meters_do_not_pile_up_in_a_worker(origin: Origin) -> None:
     url = origin.add("/a.mp3", Resource(2000, seed=5))
     with ActorSystem.start(workers=1, max_rate=1e9, max_rate_per_host=1e9) as system:
@@ -226,10 +268,6 @@ def test_descriptors_of_the_meters_do_not_pile_up_in_a_worker(origin: Origin) ->
 
 
 # --- Leaving while waiting
-
-
-def begun(origin: Origin, path: str) -> Callable[[], bool]:
-    return lambda: bool(asked(origin, path)) and asked(origin, path)[0].status is not None
 
 
 @pytest.mark.parametrize("end", ["cancel", "close", "stop"])
@@ -276,8 +314,8 @@ def test_fifty_that_wait_for_the_meter_are_stopped_at_once(origin: Origin) -> No
             stream.close()
 
 
-def test_a_seek_does_not_wait_for_what_it_leaves(origin: Origin) -> None:
-    """The transfer that is cut gives back what it had reserved."""
+def test_ten_jumps_under_a_limit_are_served(origin: Origin) -> None:
+    """Each cuts a transfer that has reserved something."""
     url = origin.add("/a.mp3", Resource(40 * MIB, seed=5))
     with ActorSystem.start(workers=2, max_rate=200_000.0) as system, watching(system) as events:
         with system.open(url) as stream:

@@ -21,7 +21,7 @@ from kithara_actors.worker import body as byte_path
 from kithara_actors.worker import framing
 from kithara_actors.worker.body import BodyBroken, Sink
 from kithara_actors.worker.http import Attempt
-from kithara_actors.worker.pace import Meter, Pace, Pacing
+from kithara_actors.worker.pace import Meter, Pace, PacedFraming, Pacing
 
 MIB = 1 << 20
 BYTE_A_NANOSECOND = 1e9
@@ -192,6 +192,42 @@ def test_large_pieces_are_spliced(
     assert sum(pulled) > 4 * MIB
     assert max(pulled) <= MIB
     assert got.bytes(0, 8 * MIB) == body(0, 0, 8 * MIB)
+
+
+def test_a_body_read_through_something_else_is_paced_and_paid_for(
+    desk: Desk, origin: Origin, words: SharedWords
+) -> None:
+    url = origin.add("/a", Resource(size=100_000, seed=3))
+    attempt = Attempt()
+    response = desk.transport.open(attempt, url, {})
+    pace = Pace([Meter(words, 0, 1e5)], attempt)
+    paced = PacedFraming(framing.framing_of(response), pace)
+    began = monotonic()
+    pieces = []
+    while data := paced.take(MIB):
+        pieces.append(bytes(data))
+    assert monotonic() - began >= 0.9
+    assert b"".join(pieces) == body(3, 0, 100_000)
+    assert max(map(len, pieces)) <= 5000
+    assert (paced.ended, paced.left, paced.unread) == (True, 0, 0)
+    pace.settle()
+    byte_path.close(response, attempt)
+
+
+def test_a_cancel_ends_the_wait_of_what_is_read_through_something_else(
+    desk: Desk, origin: Origin, words: SharedWords, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fully_reserved(words)
+    got = desk.get(origin.add("/a", Resource(size=1000)))
+    waits = Waits(got, monkeypatch)
+    response = desk.transport.open(got.attempt, origin.url("/a"), {})
+    paced = PacedFraming(framing.framing_of(response), Pace([Meter(words, 0, 1.0)], got.attempt))
+    canceller = threading.Thread(target=lambda: waits.begun.wait(WAIT) and got.attempt.cancel())
+    canceller.start()
+    with pytest.raises(Cancelled):
+        paced.take(10)
+    canceller.join(WAIT)
+    byte_path.close(response, got.attempt)
 
 
 # --- While it waits
