@@ -64,8 +64,9 @@ class Config:
     max_rate: float | None = None
     """Bytes of bodies per second, of all transfers together, as they come off the connections; at least 1.
 
-    Transfers under one limit get equal shares, and what one does not use goes to the others. A moment's excess of a
-    twentieth of a second's bytes is allowed. Servers may send a little ahead into the buffers of the connections.
+    Transfers under one limit get equal shares, and what one does not use goes to the others. At any moment a tenth
+    of a second's bytes may be ahead of the rate. What a server sends ahead on a connection waits there: at
+    most about a second's bytes of a low limit, or 8 KiB.
     """
     max_rate_per_host: float | None = None
     """The same for the transfers of each origin (scheme, host and port). A redirect to another counts for the first."""

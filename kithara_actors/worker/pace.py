@@ -20,7 +20,6 @@ from kithara_actors.worker.framing import Framing
 
 __all__ = ["Meter", "Pace", "PacedFraming", "Pacing"]
 
-_LARGEST_PIECE = 1024 * 1024
 _LOOK = 0.1
 """Seconds after which a wait is interrupted to see whether there is still something to wait for."""
 
@@ -59,7 +58,7 @@ class Pace:
         """
         now = self._clock()
         if self._left == 0:
-            count = min(wanted, _LARGEST_PIECE)
+            count = wanted
             for meter in self._meters:
                 count = pacing.piece(meter.words[meter.index], now, meter.rate, count)
             self._due = max((_reserve(meter, count, now) for meter in self._meters), default=now)

@@ -223,5 +223,5 @@ def test_sockets_buffer_little_under_low_limits(limits: tuple[float | None, ...]
 
 
 def test_the_bounds_are_those_of_the_documentation() -> None:
-    """`Config.max_rate` speaks of a twentieth of a second."""
-    assert pacing.BURST * 20 == SECOND
+    """`Config.max_rate` speaks of a tenth of a second: the tolerance and the largest piece."""
+    assert (pacing.BURST + cost(piece(0, 0, 1e6, MIB), 1e6)) * 10 == SECOND
