@@ -6,13 +6,16 @@ import threading
 import time
 from collections.abc import Callable
 
-__all__ = ["Clock", "cpu_clock", "monotonic", "wall"]
+__all__ = ["Clock", "cpu_clock", "monotonic", "monotonic_ns", "wall"]
 
 Clock = Callable[[], float]
 """Seconds as a float; differences are meaningful, the origin is not."""
 
 monotonic: Clock = time.monotonic
 """Seconds that never go back: every deadline and limit uses these."""
+
+monotonic_ns: Callable[[], int] = time.monotonic_ns
+"""The same in whole nanoseconds (CLOCK_MONOTONIC): one clock for all processes of a machine."""
 
 wall: Clock = time.time
 """Seconds since the epoch, for time stamps that people read; may jump."""

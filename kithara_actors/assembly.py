@@ -20,6 +20,7 @@ from kithara_actors.actor.collector import Collector
 from kithara_actors.actor.downloader import Downloader
 from kithara_actors.actor.enquiries import Enquiries
 from kithara_actors.actor.event_bus import EventBus
+from kithara_actors.actor.meters import Meters
 from kithara_actors.actor.publisher import Publisher
 from kithara_actors.actor.registry import Registry
 from kithara_actors.assets.collecting import WaitingTable
@@ -44,6 +45,8 @@ logger = logging.getLogger(__name__)
 _READY_WITHIN = 10.0
 _STATIC = ("event_bus", "asset_store", "registry", "downloader", COLLECTOR)
 _GIVE_UP_WITHIN = 5.0
+_MOST_METERS = 1 << 20
+"""More attempts at once than any machine runs, whatever the limit says."""
 _EXIT_WITHIN = 8.0
 """Seconds; containers commonly allow 10 before they kill."""
 
@@ -65,6 +68,7 @@ class Assembly:
         self._parsing = Parsing(config)
         self._contents = ContentTable()
         self._waiting = WaitingTable(self._contents)
+        self._meters: Meters | None = None
         self._subscribers = Subscribers()
         self.callables = Callables()
         self.directory: Directory | None = None
@@ -96,6 +100,10 @@ class Assembly:
             lambda: Registry(SlotMap(config.max_concurrent, config.max_per_host), find, publisher),
             ready_within=_READY_WITHIN,
         )
+        if config.max_rate is not None or config.max_rate_per_host is not None:
+            # Twice as many as can be in use: a host keeps its meter between two requests.
+            origins = 0 if config.max_rate_per_host is None else 2 * min(config.max_concurrent, _MOST_METERS)
+            self._meters = Meters(origins)
         asked = host_policy(config.url_policy)
         policy = RetryPolicy(config.max_retries, config.retry_base, config.retry_cap, config.retry_after_limit)
         self._downloader = runtime.spawn(
@@ -109,6 +117,7 @@ class Assembly:
                 publisher,
                 config.max_retries,
                 enquiries=Enquiries(self.callables, asked, find, runtime.timers),
+                meters=self._meters,
             ),
             ready_within=_READY_WITHIN,
         )
@@ -195,6 +204,8 @@ class Assembly:
             self._parsing.stop(0.0)
             raise
         finally:
+            if self._meters is not None:
+                self._meters.close()
             self._stopped.set()
             atexit.unregister(self._at_exit)
         return list(self._survivors)

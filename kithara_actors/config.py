@@ -64,7 +64,14 @@ class Config:
     execute_limit: int = 8 * MIB
     """The most bytes that a body may have, decoded, which `ActorSystem.execute` collects; in memory, for each call."""
     max_rate: float | None = None
+    """Bytes of bodies per second, of all transfers together, as they come off the connections; at least 1.
+
+    Transfers under one limit get equal shares, and what one does not use goes to the others. At any moment a tenth
+    of a second's bytes may be ahead of the rate. What a server sends ahead on a connection waits there: at
+    most about a second's bytes of a low limit, or 8 KiB.
+    """
     max_rate_per_host: float | None = None
+    """The same for the transfers of each origin (scheme, host and port). A redirect to another counts for the first."""
     allow_downgrade: bool = False
     connections_per_asset: int = 1
     switch_interval: float | None = None
@@ -94,6 +101,9 @@ class Config:
         for name in ("read_timeout", "max_rate", "max_rate_per_host", "switch_interval"):
             if getattr(self, name) is not None:
                 self._positive(name)
+        for name in ("max_rate", "max_rate_per_host"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1 byte per second, not {getattr(self, name)}")
         self._one_of("fill", ("whole", "demand"))
         self._one_of("freshness", ("forever", "validate", "http"))
         if self.heartbeat_limit < 2 * self.heartbeat:

@@ -30,8 +30,6 @@ UNSUPPORTED = (
     "freshness",
     "max_assets",
     "max_bytes",
-    "max_rate",
-    "max_rate_per_host",
     "min_free_bytes",
     "preempt_after",
     "record",

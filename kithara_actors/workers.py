@@ -26,6 +26,8 @@ def worker_pool(config: Config) -> WorkerPool:
         allow_downgrade=config.allow_downgrade,
         public_only=config.url_policy is public_only,
         asks=host_policy(config.url_policy) is not None,
+        max_rate=None if config.max_rate is None else float(config.max_rate),
+        max_rate_per_host=None if config.max_rate_per_host is None else float(config.max_rate_per_host),
     )
     return WorkerPool(
         PoolSettings(

@@ -17,6 +17,7 @@ from actors.clock import Clock, monotonic
 from actors.messages.codec import Codec
 from actors.messages.command import Command
 from kithara_actors.actor.enquiries import Enquiries, Verdict
+from kithara_actors.actor.meters import Meters
 from kithara_actors.actor.publisher import Publisher
 from kithara_actors.assets.content import ContentTable
 from kithara_actors.errors import Failure
@@ -93,6 +94,7 @@ class Downloader(Behaviour):
         draw: Callable[[], float] | None = None,
         *,
         enquiries: Enquiries,
+        meters: Meters | None = None,
     ) -> None:
         self._book = book
         self._pool = pool
@@ -111,6 +113,7 @@ class Downloader(Behaviour):
         self._unassigned: list[fetch.Run] = []
         self._started_at: dict[RequestId, float] = {}
         self._enquiries = enquiries
+        self._meters = meters
 
     def handle(self, command: Command) -> Command | None:
         match command:
@@ -213,6 +216,7 @@ class Downloader(Behaviour):
             )
         for request, run in mine:
             del self._running[request]
+            self._give_back(run)
             self._do(fetch.Lost(request, run.attempt, self._landed(run)))
 
     def _landed(self, run: fetch.Run) -> int:
@@ -245,16 +249,19 @@ class Downloader(Behaviour):
             # None is ready: they are being replaced, and `WorkerUp` takes these up.
             self._unassigned.append(run)
             return
-        frame = self._codec.encode(RunAttempt(run.attempt, run.start, self._enquiries.directed(run.spec)))
         with self._contents.descriptors(run.spec.content) as fds:
             if fds is None:
                 # Its source has let go of it, and its cancel is on the way.
                 self._do(fetch.Cancel(run.spec.request, CancelReason.EPOCH_CANCEL))
                 self._do(fetch.Ended(run.spec.request, run.attempt, run.start, complete=False, cancelled=True))
                 return
+            meter = None if self._meters is None else self._meters.take(run.spec.origin)
+            order = RunAttempt(run.attempt, run.start, self._enquiries.directed(run.spec), meter)
+            meters = () if self._meters is None else (self._meters.fd,)
             try:
-                sent = self._pool.send(worker, frame, fds)
+                sent = self._pool.send(worker, self._codec.encode(order), (*meters, *fds))
             except OSError as error:
+                self._give_back(run)
                 # Descriptors that wait for the socket are duplicated, and there are none left.
                 short = Failure("ConnectError", f"cannot reach a worker: {error.strerror}", retryable=True)
                 self._do(fetch.Ended(run.spec.request, run.attempt, run.start, complete=False, failure=short))
@@ -264,6 +271,7 @@ class Downloader(Behaviour):
             self._running[run.spec.request] = (worker, run)
         else:
             # Its end is on the way here as `WorkerGone`; choose among the others meanwhile.
+            self._give_back(run)
             del self._load[worker]
             self._run(run)
 
@@ -322,9 +330,14 @@ class Downloader(Behaviour):
         self._tell(spec.owner, answer)
 
     def _forget_run(self, request: RequestId) -> None:
-        worker, _ = self._running.pop(request)
+        worker, run = self._running.pop(request)
+        self._give_back(run)
         if worker in self._load:
             self._load[worker] -= 1
+
+    def _give_back(self, run: fetch.Run) -> None:
+        if self._meters is not None:
+            self._meters.give_back(run.spec.origin)
 
     def _tell(self, name: str, command: Command) -> None:
         address = self._find(name)

@@ -39,7 +39,8 @@ FINAL_URL_LIMIT = 8192
 class WorkerSettings(Command):
     """Host → worker, inside `Hello`: how this worker speaks HTTP. Times in seconds.
 
-    `public_only` refuses addresses that are not public; `asks` has the host judge every redirect.
+    `public_only` refuses addresses that are not public; `asks` has the host judge every redirect. Rates in bytes per
+    second.
     """
 
     TAG = 21
@@ -54,6 +55,8 @@ class WorkerSettings(Command):
     allow_downgrade: bool
     public_only: bool
     asks: bool
+    max_rate: float | None
+    max_rate_per_host: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +65,14 @@ class RunAttempt(Command):
 
     The spec's range is asked from `start` on, which lies past `spec.start` when earlier attempts have landed bytes.
     A spec that is collected comes with one descriptor, the data, and begins at its start each time.
+    Where rates are limited the meters come before these, and `meter` is the number of the origin's (0: none).
     """
 
     TAG = 16
     attempt: int
     start: int
     spec: FetchSpec
+    meter: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,10 +11,13 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from actors.clock import monotonic
 from kithara_actors.errors import Cancelled, ConnectError, KitharaError, PolicyError, ProtocolError
+
+if TYPE_CHECKING:
+    from kithara_actors.worker.pace import Pace
 
 __all__ = ["Attempt", "Dialer"]
 
@@ -46,6 +49,7 @@ class Attempt:
         "asked",
         "deadline",
         "fresh",
+        "pace",
         "plain",
         "refused",
         "target",
@@ -75,6 +79,8 @@ class Attempt:
         """When a connection must stand, proxies passed; on the monotonic clock, 0 if that is not said."""
         self.asked = False
         """The request is sent: what is waited for now is the answer."""
+        self.pace: Pace | None = None
+        """Who has to be asked before bytes of a body are received; None if nobody."""
 
     def cancel(self) -> None:
         """End the attempt: its thread raises `Cancelled` from wherever it blocks. Idempotent."""
@@ -162,14 +168,20 @@ class _Lookup:
 class Dialer:
     """Opens TCP connections that an `Attempt` can interrupt. Safe from any thread.
 
-    `refusal` says of an address why nothing may connect to it, or None. `what` stands before hosts in error
-    texts.
+    `refusal` says of an address why nothing may connect to it, or None. `receive_buffer` is what the system may
+    buffer of a connection, in bytes; None leaves that to it. `what` stands before hosts in error texts.
     """
 
     def __init__(
-        self, connect_timeout: float, refusal: Callable[[str], str | None] | None = None, what: str = ""
+        self,
+        connect_timeout: float,
+        refusal: Callable[[str], str | None] | None = None,
+        receive_buffer: int | None = None,
+        what: str = "",
     ) -> None:
         self._timeout = connect_timeout
+        # Before the connect: the window that the handshake offers follows from it.
+        self._own_options = () if receive_buffer is None else ((socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer),)
         self._refusal = refusal
         self._what = what
         self._lock = threading.Lock()
@@ -186,6 +198,7 @@ class Dialer:
         none is tried), Cancelled.
         """
         deadline = self._deadline(attempt)
+        options = (*options, *self._own_options)
         addresses = self._permitted(attempt, host, port, deadline)
         problem: OSError | None = None
         for index, (family, kind, protocol, _name, address) in enumerate(addresses):

@@ -28,10 +28,15 @@ from kithara_actors.worker.sink import Sink
 if TYPE_CHECKING:
     from urllib3.response import HTTPResponse
 
+    from kithara_actors.worker.pace import Pace
+
 __all__ = ["BodyBroken", "BodyStalled", "Sink", "close", "discard", "store"]
 
 _SPLICE_FROM = 512 * 1024
 """For fewer bytes a pipe of 1 MiB, 50 µs to make, costs more than the copy that it saves."""
+
+_SOON = 0.02
+"""Seconds for which an idle pipe is kept."""
 
 _GRACE = 1.0
 """Seconds that a body whose bytes are all there may take to end by itself."""
@@ -76,11 +81,13 @@ def store(
     """
     end = None if expected is None else at + expected
     sink.landed, sink.stopped = at, False
+    # What replaces the plain framing counts its bytes itself: those that come, not those that they become.
+    pace = attempt.pace if framing is None else None
     framing = framing or framing_of(response, attempt.records)
     try:
         attempt.limit_reads(inactivity)
-        _skip(framing, attempt, sink, at - skip, skip)
-        landed = _move(framing, attempt, sink, at, end, inactivity)
+        _skip(framing, attempt, sink, at - skip, skip, pace)
+        landed = _move(framing, attempt, sink, at, end, inactivity, pace)
         if landed == end:
             _finish(framing, response.status == 206, attempt, inactivity)
         elif sink.stopped:
@@ -101,6 +108,8 @@ def store(
         raise
     finally:
         sink.release()
+        if attempt.pace is not None:
+            attempt.pace.settle()
 
 
 def discard(response: HTTPResponse, attempt: Attempt) -> None:
@@ -123,12 +132,20 @@ def close(response: HTTPResponse, attempt: Attempt) -> None:
     attempt.unbind()
 
 
-def _skip(framing: Framing, attempt: Attempt, sink: Sink, at: int, count: int) -> None:
+def _skip(framing: Framing, attempt: Attempt, sink: Sink, at: int, count: int, pace: Pace | None) -> None:
     """Pass by `count` bytes of the representation from `at` on; those that are stored already have to be the same."""
     left = count
     while left:
         attempt.check()
-        data = framing.take(min(left, CHUNK))
+        wanted = min(left, CHUNK)
+        if pace is not None:
+            wanted, seconds = pace.allow(wanted)
+            if seconds > 0:
+                pace.wait(seconds)
+                continue
+        data = framing.take(wanted)
+        if pace is not None:
+            pace.took(len(data))
         if not data:
             attempt.check()
             raise ResourceChanged(f"the body ended after {count - left} bytes, {count} are held already")
@@ -138,7 +155,9 @@ def _skip(framing: Framing, attempt: Attempt, sink: Sink, at: int, count: int) -
         left -= len(data)
 
 
-def _move(framing: Framing, attempt: Attempt, sink: Sink, at: int, end: int | None, inactivity: float) -> int:
+def _move(
+    framing: Framing, attempt: Attempt, sink: Sink, at: int, end: int | None, inactivity: float, pace: Pace | None
+) -> int:
     while True:
         goal = sink.goal(end)
         if goal is not None and at >= goal:
@@ -148,19 +167,31 @@ def _move(framing: Framing, attempt: Attempt, sink: Sink, at: int, end: int | No
         # After the shutdown of a cancel the kernel still hands out what it had received.
         attempt.check()
         wanted = CHUNK if goal is None else goal - at
+        if pace is not None:
+            wanted, seconds = pace.allow(wanted)
+            if seconds > 0:
+                if seconds > _SOON:
+                    sink.release()
+                # Then look again: another may have taken over.
+                pace.wait(seconds)
+                continue
         if attempt.plain and sink.splices:
-            count = framing.unread if goal is None else min(framing.unread, wanted)
+            count = framing.unread if goal is None and pace is None else min(framing.unread, wanted)
             if count >= _SPLICE_FROM:
                 moved = sink.pull(attempt.fileno(), at, count, inactivity)
                 if moved is not None:
                     framing.skipped(moved)
                     at += moved
+                    if pace is not None:
+                        pace.took(moved)
                     if moved == 0:
                         break
                     continue
         data = framing.take(min(wanted, CHUNK))
         if not data:
             break
+        if pace is not None:
+            pace.took(len(data))
         at = sink.write(data, at)
     attempt.check()
     return at
@@ -185,8 +216,9 @@ def _drain(framing: Framing, attempt: Attempt) -> None:
         return
     attempt.limit_reads(_GRACE)
     with contextlib.suppress(*_FOREIGN):
-        while framing.take(_DRAIN):
-            pass
+        while data := framing.take(_DRAIN):
+            if attempt.pace is not None:
+                attempt.pace.took(len(data))
 
 
 def _settle(response: HTTPResponse, framing: Framing, attempt: Attempt) -> None:

@@ -21,8 +21,9 @@ from kithara_actors.logic.response import (
 from kithara_actors.worker.attempt import Attempt
 from kithara_actors.worker.body import close, discard, store
 from kithara_actors.worker.decoded import Decoded
-from kithara_actors.worker.framing import framing_of
+from kithara_actors.worker.framing import Framing, framing_of
 from kithara_actors.worker.http import Transport
+from kithara_actors.worker.pace import PacedFraming
 from kithara_actors.worker.sink import Sink
 
 if TYPE_CHECKING:
@@ -173,9 +174,10 @@ def _receive_whole(
     expected = None if accepted.end is None else accepted.end - accepted.start
     if expected is not None and sink.limit is not None and expected > sink.limit:
         raise too_large(sink.limit)
-    framing = framing_of(response, attempt.records)
     coding = coding_of(response.headers.items()) if expected is None else None
+    framing: Framing | None = None
     if coding is not None:
-        framing = Decoded(framing, coding, sink.limit)
+        coded = framing_of(response, attempt.records)
+        framing = Decoded(coded if attempt.pace is None else PacedFraming(coded, attempt.pace), coding, sink.limit)
     landed = store(response, attempt, sink, 0, expected, 0, transport.settings.inactivity_timeout, framing)
     return End(landed, True, accepted.total, reused)

@@ -71,7 +71,8 @@ class TransportSettings:
     `verify` is True, False or a CA bundle (file or directory); `cert` a PEM file or a pair of certificate
     and key, which has no password; `proxies` as Requests takes them, completed from the environment where
     `trust_env`; SOCKS needs PySocks. With `public_only` no host is asked that has an address which is not
-    public; a proxy may have one.
+    public; a proxy may have one. `receive_buffer` is what the system may buffer of one connection, in bytes, None for
+    its own choice.
     """
 
     connect_timeout: float = 10.0
@@ -83,6 +84,7 @@ class TransportSettings:
     max_connections: int = 16
     user_agent: str = USER_AGENT
     public_only: bool = False
+    receive_buffer: int | None = None
 
 
 class Transport:
@@ -90,8 +92,9 @@ class Transport:
 
     def __init__(self, settings: TransportSettings | None = None) -> None:
         self.settings = settings or TransportSettings()
-        self._dialer = Dialer(self.settings.connect_timeout, refusal if self.settings.public_only else None)
-        self._proxy_dialer = Dialer(self.settings.connect_timeout, what="the proxy ")
+        buffer = self.settings.receive_buffer
+        self._dialer = Dialer(self.settings.connect_timeout, refusal if self.settings.public_only else None, buffer)
+        self._proxy_dialer = Dialer(self.settings.connect_timeout, None, buffer, what="the proxy ")
         self._lock = threading.RLock()
         self._pools: OrderedDict[tuple[str, str, int], PlainPool] = OrderedDict()
         self._context: ssl.SSLContext | None = None

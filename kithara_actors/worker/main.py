@@ -15,6 +15,7 @@ from actors.messages.codec import Codec
 from actors.worker.handler import Send
 from kithara_actors.errors import Cancelled, Failure, KitharaError, PolicyError, restore
 from kithara_actors.logic.naming import redact
+from kithara_actors.logic.pacing import receive_buffer
 from kithara_actors.logic.response import Accepted, Asked
 from kithara_actors.messages.worker import (
     FINAL_URL_LIMIT,
@@ -36,6 +37,7 @@ from kithara_actors.worker.body import BodyBroken
 from kithara_actors.worker.collecting import collect, order_of
 from kithara_actors.worker.fetcher import FirstByte, Order, run
 from kithara_actors.worker.http import Transport, TransportSettings
+from kithara_actors.worker.pace import Pacing
 from kithara_actors.worker.sink import Sink
 
 __all__ = ["FetchHandler", "make_handler"]
@@ -65,9 +67,11 @@ def make_handler(settings: bytes, send: Send) -> FetchHandler:
             proxies=None if given.proxies is None else dict(given.proxies),
             max_connections=given.max_connections,
             public_only=given.public_only,
+            receive_buffer=receive_buffer(given.max_rate, given.max_rate_per_host),
         )
     )
-    return FetchHandler(transport, send, allow_downgrade=given.allow_downgrade, asks=given.asks)
+    pacing = Pacing(given.max_rate, given.max_rate_per_host)
+    return FetchHandler(transport, send, allow_downgrade=given.allow_downgrade, asks=given.asks, pacing=pacing)
 
 
 class _Verdict:
@@ -88,8 +92,17 @@ class _Job:
 class FetchHandler:
     """Hands attempts to threads, which are kept while there is work. Called on the control thread only."""
 
-    def __init__(self, transport: Transport, send: Send, *, allow_downgrade: bool, asks: bool = False) -> None:
+    def __init__(
+        self,
+        transport: Transport,
+        send: Send,
+        *,
+        allow_downgrade: bool,
+        asks: bool = False,
+        pacing: Pacing | None = None,
+    ) -> None:
         self._transport = transport
+        self._pacing = pacing or Pacing(None, None)
         self._send = send
         self._allow_downgrade = allow_downgrade
         self._codec = Codec(WORKER_COMMANDS)
@@ -135,6 +148,7 @@ class FetchHandler:
             except RuntimeError as error:
                 short = Failure("ConnectError", f"no thread to fetch with: {error}", retryable=True)
                 self._end(job, _failed(job, short))
+                self._take_meters(job)
                 for fd in job.fds:
                     os.close(fd)
                 return
@@ -170,8 +184,11 @@ class FetchHandler:
 
     def _run(self, job: _Job) -> AttemptEnded:
         with contextlib.ExitStack() as held:
-            for fd in job.fds:
+            for fd in job.fds[0 if job.order.meter is None else 1 :]:
                 held.callback(os.close, fd)
+            self._take_meters(job)
+            if job.order.meter is not None:
+                job.attempt.pace = self._pacing.pace(job.order.meter, job.attempt)
             if job.order.spec.collection is not None:
                 return self._collect(job)
             # Fewer arrive where this process is at its limit of descriptors.
@@ -179,6 +196,11 @@ class FetchHandler:
             block = ProgressBlock(os.dup(block_fd))
             held.callback(block.close)
             return _Transfer(self, job.order, job.attempt, data, block, WakeUp(wake_fd)).run()
+
+    def _take_meters(self, job: _Job) -> None:
+        """Keep the descriptor of the meters, or close another of the same."""
+        if job.order.meter is not None and job.fds:
+            self._pacing.take_over(job.fds.pop(0))
 
     def _collect(self, job: _Job) -> AttemptEnded:
         (data,) = job.fds

@@ -202,7 +202,9 @@ def test_variables_of_others_are_left_alone(places: Places, monkeypatch: pytest.
         ("key = 'x'", "key is a function: it can be set in Python only"),
         ("url_policy = 'x'", "url_policy is a function"),
         ("heartbeat = 3", "heartbeat_limit must be at least twice heartbeat"),
-        ("max_rate = '1 MB/s'", "max_rate is not supported by this version"),
+        ("max_rate = '500k'", "max_rate must be written as bytes per second or like"),
+        ("max_rate = 0.5", "max_rate must be at least 1 byte per second"),
+        ("max_bytes = '1 MB'", "max_bytes is not supported by this version"),
         ("connections_per_asset = 2", "connections_per_asset other than 1 is not supported"),
     ],
 )

@@ -25,6 +25,7 @@ WRONG: list[tuple[str, object]] = [
     *((name, float("nan")) for name in ("connect_timeout", "heartbeat", "heartbeat_limit", "read_timeout")),
     *((name, float("inf")) for name in ("inactivity_timeout", "max_rate", "max_rate_per_host", "switch_interval")),
     *((name, "fast") for name in ("read_timeout", "max_rate", "max_rate_per_host", "switch_interval", "fill")),
+    *((name, value) for name in ("max_rate", "max_rate_per_host") for value in (0, -1.0, 0.99, True)),
     ("freshness", "sometimes"),
     ("heartbeat_limit", 0.6),
     ("worker_python", ""),
@@ -69,8 +70,7 @@ def test_unknown_setting_is_named() -> None:
     ("name", "value"),
     [
         ("record", "/tmp/record"),
-        ("max_rate", 1000.0),
-        ("max_rate_per_host", 1000.0),
+        ("max_bytes", 1000),
         ("max_assets", 5),
         ("freshness", "http"),
         ("connections_per_asset", 2),
