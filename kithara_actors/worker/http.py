@@ -29,7 +29,7 @@ from urllib3.util.ssl_match_hostname import CertificateError
 from kithara_actors.errors import Cancelled, ConnectError, KitharaError, ProtocolError
 from kithara_actors.logic.addresses import refusal
 from kithara_actors.worker.attempt import Attempt, Dialer
-from kithara_actors.worker.connections import POOLS, PlainPool, SecurePool, active
+from kithara_actors.worker.connections import POOLS, Malformed, PlainPool, SecurePool, active
 
 if TYPE_CHECKING:
     from kithara_actors.worker.proxies import Proxies
@@ -45,6 +45,11 @@ _BUNDLE_NAMES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 # BadStatusLine: what an untidy server sent late behind the last body came before the answer to this request.
 _GONE = (ConnectionError, ssl.SSLEOFError, http.client.BadStatusLine)
 
+_FAULTS = (
+    (http.client.LineTooLong, "a line in its head of more than 64 KiB"),
+    (http.client.UnknownProtocol, "not HTTP/1.1"),
+    (http.client.BadStatusLine, "it does not begin as HTTP/1.1 does (is there an HTTP server on this port?)"),
+)
 _ORIGINS = 64
 """Pools kept; the one unused for longest goes."""
 
@@ -273,11 +278,19 @@ def translate(error: BaseException, attempt: Attempt, limit: float) -> KitharaEr
         return ConnectError(f"TLS with {where} failed: {reason}")
     malformed = first(http.client.HTTPException, urllib3.exceptions.InvalidHeader, ValueError)
     if malformed is not None and not _ended_early(malformed):
-        kind = type(malformed).__name__
-        return ProtocolError(f"malformed answer from {where}: {kind}" if where else "not a valid URL")
+        return ProtocolError(f"malformed answer from {where}: {_fault(malformed)}" if where else "not a valid URL")
     if system := first(OSError):
         return ConnectError(f"connection to {where} failed: {system.strerror or system}")
     return ConnectError(f"connection to {where} failed: {type(error).__name__}")
+
+
+def _fault(error: BaseException) -> str:
+    """What is wrong with an answer, in words; those of http.client may quote it, and what was sent in it."""
+    if isinstance(error, Malformed):
+        return str(error)
+    if type(error) is http.client.HTTPException:
+        return "more than 100 header fields"  # the only reason left for one of no kind of its own
+    return next((words for kind, words in _FAULTS if isinstance(error, kind)), type(error).__name__)
 
 
 def _ended_early(error: BaseException) -> bool:
