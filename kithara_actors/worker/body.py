@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import urllib3.exceptions
 
+from actors.clock import monotonic
 from kithara_actors.errors import (
     Cancelled,
     ConnectError,
@@ -74,7 +75,7 @@ def store(
     """
     end = None if expected is None else at + expected
     sink.landed, sink.stopped = at, False
-    framing = framing_of(response)
+    framing = framing_of(response, inactivity)
     try:
         attempt.limit_reads(inactivity)
         _skip(framing, attempt, skip)
@@ -104,9 +105,9 @@ def store(
 def discard(response: HTTPResponse, attempt: Attempt) -> None:
     """Be done with a response: a short body is read to keep the connection, else that is closed.
 
-    Blocks for a second at most for each piece of at most 32 KiB. Raises nothing.
+    Blocks for two seconds at most. Raises nothing.
     """
-    framing = framing_of(response)
+    framing = framing_of(response, _GRACE)
     try:
         _drain(framing, attempt)
         _settle(response, framing, attempt)
@@ -178,8 +179,9 @@ def _drain(framing: Framing, attempt: Attempt) -> None:
     if framing.left is None or framing.left > _DRAIN:
         return
     attempt.limit_reads(_GRACE)
+    end = monotonic() + _GRACE  # a server may send a byte now and then for hours
     with contextlib.suppress(*_FOREIGN):
-        while framing.take(_DRAIN):
+        while framing.take(_DRAIN) and monotonic() < end:
             pass
 
 

@@ -6,11 +6,14 @@ Reads the buffered reader under the response, 1.3 to 1.5 times as fast as urllib
 
 from __future__ import annotations
 
+import errno
 import io
+import os
 import re
 import threading
 from typing import TYPE_CHECKING, Any, Protocol
 
+from actors.clock import monotonic
 from kithara_actors.errors import ProtocolError
 
 if TYPE_CHECKING:
@@ -92,9 +95,22 @@ class _Reader:
         self.drained = self.drained or len(data) < asked or asked >= io.DEFAULT_BUFFER_SIZE
         return data
 
-    def line(self) -> bytes:
+    def line(self, seconds: float) -> bytes:
+        """A line, or its first 8 KiB, or what came before the end; raises TimeoutError for one that takes longer."""
         self.drained = False
-        return self._raw.readline(_LINE)
+        if b"\n" in self._raw.peek(1):
+            return self._raw.readline(_LINE)
+        # The time-out of the socket bounds each piece alone: one byte at a time a line could take for ever.
+        end, line = monotonic() + seconds, b""
+        while not line.endswith(b"\n") and len(line) < _LINE:
+            held = self._raw.peek(1)
+            count = min(held.find(b"\n") + 1 or len(held), _LINE - len(line))
+            if not count:
+                break
+            line += self._raw.read(count)
+            if monotonic() > end:
+                raise TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))
+        return line
 
     def surplus(self) -> bool:
         return bool(self._raw.peek(1))
@@ -143,12 +159,13 @@ class _Sized:
 class _Chunked:
     """A chunked body; unlike http.client's, a malformed size is told from an early end."""
 
-    __slots__ = ("_first", "_left", "_reader", "ended")
+    __slots__ = ("_first", "_left", "_reader", "_seconds", "ended")
 
     left = None
 
-    def __init__(self, reader: _Reader) -> None:
+    def __init__(self, reader: _Reader, seconds: float) -> None:
         self._reader = reader
+        self._seconds = seconds
         self._left = 0
         self._first = True
         self.ended = False
@@ -190,7 +207,7 @@ class _Chunked:
             raise ProtocolError(f"the body has more than {_TRAILERS} trailer fields")
 
     def _line(self) -> bytes:
-        line = self._reader.line()
+        line = self._reader.line(self._seconds)
         if not line.endswith(b"\n"):
             if len(line) < _LINE:
                 raise CutShort
@@ -226,11 +243,14 @@ class _Public:
         return False
 
 
-def framing_of(response: HTTPResponse) -> Framing:
-    """How to read the body of `response`, of which nothing has been read yet."""
+def framing_of(response: HTTPResponse, seconds: float) -> Framing:
+    """How to read the body of `response`, of which nothing has been read yet.
+
+    What says how the body goes on, a chunk's size or a trailer, may take `seconds` and the time-out of the socket.
+    """
     reader: Any = getattr(getattr(response, "_fp", None), "fp", None)
     if not isinstance(reader, io.BufferedReader):
         return _Public(response)
     if response.chunked:
-        return _Chunked(_Reader(reader))
+        return _Chunked(_Reader(reader), seconds)
     return _Sized(_Reader(reader), response.length_remaining)
