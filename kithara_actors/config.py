@@ -20,7 +20,8 @@ MIB = 1024 * 1024
 class Config:
     """Settings of one system. Sizes are in bytes, times in seconds, rates in bytes per second.
 
-    Raises ValueError (or TypeError) that names the field. Fields whose part
+    Raises ValueError (or TypeError) that names the field. `repr` leaves out what may hold a secret: proxies and
+    functions. Fields whose part
     of the library is not built yet are checked too, and refused by `ActorSystem.start` unless left at their default.
     """
 
@@ -50,15 +51,16 @@ class Config:
     heartbeat_limit: float = 5.0
     verify: bool | str = True
     cert: str | tuple[str, str] | None = None
-    proxies: Mapping[str, str] | None = None
-    url_policy: Callable[[str], object] | None = None
+    proxies: Mapping[str, str] | None = field(default=None, repr=False)
+    url_policy: Callable[[str], object] | None = field(default=None, repr=False)
     """Asked about each URL before it is requested, the first of every attempt and each redirect.
 
-    It refuses by raising, or by returning something false other than None; the read then raises PolicyError. It runs
+    It refuses by raising, or by returning something false other than None; the read then raises PolicyError. Of what
+    it raises only the type is told to the reader, but of a PolicyError the text, with the URLs in it redacted. It runs
     on a thread of the system's and has 5 seconds. Local paths it is not asked about. It judges names, not addresses:
     `public_only`, which is ready-made, binds the connection to the addresses that were allowed.
     """
-    key: Callable[[str], str] | None = None
+    key: Callable[[str], str] | None = field(default=None, repr=False)
     event_capacity: int = 1024
     execute_limit: int = 8 * MIB
     max_rate: float | None = None

@@ -115,8 +115,9 @@ class ActorSystem:
         userinfo) it returns the URL to request instead, before the first request and again on 401, 403, 404 or 410.
         The asset is still that of `source`; on another origin `headers` of a mapping are dropped as at a redirect.
         Either is asked again once, until more bytes have come; it runs on a thread of the system's, where 5 seconds
-        are its limit, and what it raises becomes PolicyError. Of streams that share an asset, the callables of the
-        first serve them all.
+        are its limit, and what it raises becomes PolicyError: in its text is the type alone, for the message may hold
+        a secret; only of a PolicyError of its own the message is kept, with the URLs in it redacted. Of streams that
+        share an asset, the callables of the first serve them all.
         """
         if digest is not None:
             raise ValueError("digest is not supported by this version")

@@ -17,7 +17,7 @@ from typing import Any
 
 from actors.clock import monotonic
 from kithara_actors.errors import Failure, KitharaError, PolicyError
-from kithara_actors.logic.naming import HARMLESS_HEADERS, check_headers, origin_of, redact, split_userinfo
+from kithara_actors.logic.naming import HARMLESS_HEADERS, check_headers, origin_of, redact, redact_text, split_userinfo
 from kithara_actors.messages.commands import CallAnswered
 from kithara_actors.messages.records import SourceCalls
 
@@ -40,10 +40,10 @@ class Question:
     `label` names the callable that runs, for who gives it up; None before the first.
     """
 
-    url: str
-    headers: _Pairs = ()
+    url: str = field(repr=False)
+    headers: _Pairs = field(default=(), repr=False)
     calls: SourceCalls | None = None
-    policy: Callable[[str], object] | None = None
+    policy: Callable[[str], object] | None = field(default=None, repr=False)
     label: str | None = field(default=None, init=False)
     dropped: bool = field(default=False, init=False)
 
@@ -87,8 +87,10 @@ class Question:
         self, give: Callable[[str], Mapping[str, str]], url: str, headers: dict[str, str]
     ) -> dict[str, str]:
         said = self._call("headers", give, url)
+        # Whose the mapping is, is whose errors it raises.
+        pairs: Any = self._guard(lambda: dict(said.items()) if isinstance(said, Mapping) else said, url)
         try:
-            given: dict[str, str] = self._guard(lambda: check_headers(said), url, TypeError, ValueError)
+            given = check_headers(pairs)
         except (TypeError, ValueError) as error:
             raise PolicyError(f"{self.label} returned no usable headers for {redact(url)}: {error}") from None
         names = {name.lower() for name in given}
@@ -103,15 +105,16 @@ class Question:
             raise PolicyError(f"{self.label} is asynchronous: give an ordinary function")
         return said
 
-    def _guard(self, call: Callable[[], Any], url: str, *but: type[Exception]) -> Any:
-        """What `call` returns. What it raises may hold anything, secrets too: only its type is told."""
+    def _guard(self, call: Callable[[], Any], url: str) -> Any:
+        """What `call` returns. What it raises may hold anything, secrets too: only its type is told.
+
+        The text of a PolicyError is meant for the reader: URLs in it are redacted.
+        """
         try:
             return call()
         except PolicyError as error:
             text = str(error).replace(self.url, redact(self.url)).replace(url, redact(url))
-            raise PolicyError(f"{self.label} refuses {redact(url)}: {text}") from None
-        except but:
-            raise
+            raise PolicyError(f"{self.label} refuses {redact(url)}: {redact_text(text)}") from None
         except BaseException as error:  # noqa: BLE001 - a SystemExit of theirs must not end a thread of ours
             raise PolicyError(f"{self.label} failed for {redact(url)}: {type(error).__name__}") from None
 

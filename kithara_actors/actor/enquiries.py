@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from actors.actor.address import Address
 from actors.actor.timers import Timers
@@ -29,8 +29,8 @@ class _Way:
     Compared by identity: who was refused on its way may find that another request has renewed it meanwhile.
     """
 
-    url: str
-    headers: tuple[tuple[str, str], ...]
+    url: str = field(repr=False)
+    headers: tuple[tuple[str, str], ...] = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,7 +46,10 @@ _URL = re.compile(
 )
 _PREFIX = re.compile(r"(?:[A-Za-z][A-Za-z0-9+.-]*:)?//")
 _HOST_AND_PORT = re.compile(r"(?:\[[^]]*\]|[^][:\\?#]+)(?::[0-9]*)?(?:[?#].*)?\Z", re.DOTALL)
-_INNER = re.compile(r"((?::|%3a)(?:/|%2f){1,2})(?:(?!%2f)[^/])*(@|%40)", re.IGNORECASE)
+_INNER = re.compile(
+    r"((?::|%3a)(?:/|%2f){1,2})(?:(?!%2f)[^/])*(@|%40)|(?<=/)()[^/@]+(?::|%3a)[^/@]*(@|%40)", re.IGNORECASE
+)
+_PARAMETER = re.compile(r"[A-Za-z0-9_.$:%\[\]~-]{1,40}")
 _LIKE_URL = re.compile(r"://|\A(?![./~]).*@|\?[^/]*=|\A[^/?#\s]*\.[^/?#\s]*(?:/[^?#]*)?[?#]", re.DOTALL)
 _URL_WITHIN = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s\"<>]+")
 _QUERY_WITHIN = re.compile(r"\?([^\s\"<>]+)")
@@ -54,6 +57,8 @@ _CREDENTIALS_WITHIN = re.compile(r"\b(bearer|basic)\s+[^\s\"',;]+", re.IGNORECAS
 _UNSAFE = re.compile(r"[\x00-\x20\x7f-\x9f\ud800-\udfff]|\s")
 _BAD_HOST = re.compile(r'["%<>\\^`{|}\[\]]')
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_TOKEN_FROM = 16
+"""Characters from which on what seems to be a parameter without a value is rather a value without a name."""
 _HOST_LIMIT = 255
 """RFC 1035 section 2.3.4; also keeps what is said of an origin small enough for any message."""
 _EXTENSION = re.compile(r"[0-9A-Za-z]{1,16}")
@@ -210,17 +215,18 @@ def redact_text(text: str) -> str:
 def _names_host(scheme: str, host: str) -> bool:
     if scheme.lower() == "file://":
         return True
-    return _HOST_AND_PORT.match(host) is not None if scheme else not host.endswith(":")
+    return _HOST_AND_PORT.match(host) is not None and bool(scheme or not host.endswith(":"))
 
 
 def _hide_inner(found: re.Match[str]) -> str:
-    return f"{found[1]}…{found[2]}"
+    return f"{found[1] or ''}…{found[2] or found[4]}"
 
 
 def _hide_value(item: re.Match[str]) -> str:
-    # An item without '=' may be a bare token, so nothing of it is shown.
-    name, equals, _ = item[0].partition("=")
-    return f"{name}=…" if equals else "…"
+    # An item without '=' may be a bare token, so nothing of it is shown; the end of one in base64 is a '=' too.
+    name, equals, value = item[0].partition("=")
+    padding = len(name) >= _TOKEN_FROM and not value.strip("=")
+    return f"{name}=…" if equals and _PARAMETER.fullmatch(name) and not padding else "…"
 
 
 def extension(url: str, hint: str | None = None) -> str:

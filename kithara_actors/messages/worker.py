@@ -6,7 +6,7 @@ a late report of an older attempt is told from the current one.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from actors.messages.codec import Codec
 from actors.messages.command import Command
@@ -44,7 +44,7 @@ class WorkerSettings(Command):
     ca_bundle: str | None
     certificate: str | None
     key: str | None
-    proxies: tuple[tuple[str, str], ...] | None
+    proxies: tuple[tuple[str, str], ...] | None = field(repr=False)
     max_connections: int
     allow_downgrade: bool
     public_only: bool
@@ -94,7 +94,7 @@ class AttemptHeaders(Command):
     total: int | None
     validator: Validator
     content_type: str | None
-    final_url: str
+    final_url: str = field(repr=False)
     seconds: float
 
 
@@ -124,7 +124,7 @@ class AskRedirect(Command):
     TAG = 23
     request: RequestId
     attempt: int
-    url: str
+    url: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import http.client
+import logging
 import os
 import re
 import socket
@@ -43,6 +44,17 @@ class Active(threading.local):
 
 
 active = Active()
+
+
+class _Quiet(logging.Filter):
+    """urllib3 logs each request with its query; what is sent for an attempt is not for logs."""
+
+    def filter(self, record: logging.LogRecord) -> bool:  # noqa: ARG002 - as it is called
+        return active.attempt is None
+
+
+for _name in ("connection", "connectionpool"):
+    logging.getLogger(f"urllib3.{_name}").addFilter(_Quiet())
 
 
 class Malformed(http.client.HTTPException):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from actors.clock import monotonic
@@ -36,8 +36,8 @@ class Order:
     stores nothing.
     """
 
-    url: str
-    headers: tuple[tuple[str, str], ...]
+    url: str = field(repr=False)
+    headers: tuple[tuple[str, str], ...] = field(repr=False)
     asked: Asked
     method: str = "GET"
     whole: bool = False
@@ -49,9 +49,9 @@ class FirstByte:
     `seconds` run from the start of the attempt."""
 
     status: int
-    url: str
+    url: str = field(repr=False)
     seconds: float
-    redirects: tuple[str, ...] = ()
+    redirects: tuple[str, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import http.client
 import os
+import re
 import ssl
 import threading
 import urllib.parse
 import warnings
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -70,7 +71,7 @@ class TransportSettings:
     inactivity_timeout: float = 30.0
     verify: bool | str = True
     cert: str | tuple[str, str] | None = None
-    proxies: Mapping[str, str] | None = None
+    proxies: Mapping[str, str] | None = field(default=None, repr=False)
     trust_env: bool = True
     max_connections: int = 16
     user_agent: str = USER_AGENT
@@ -280,7 +281,9 @@ def translate(error: BaseException, attempt: Attempt, limit: float) -> KitharaEr
     if malformed is not None and not _ended_early(malformed):
         return ProtocolError(f"malformed answer from {where}: {_fault(malformed)}" if where else "not a valid URL")
     if system := first(OSError):
-        return ConnectError(f"connection to {where} failed: {system.strerror or system}")
+        # What a proxy says to a tunnel is not ours to repeat: it may be what it was told.
+        reason = system.strerror or re.sub(r"(Tunnel connection failed: [0-9]+).*", r"\1", str(system), flags=re.DOTALL)
+        return ConnectError(f"connection to {where} failed: {reason}")
     return ConnectError(f"connection to {where} failed: {type(error).__name__}")
 
 

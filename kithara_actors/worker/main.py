@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import queue
+import sys
 import threading
 import traceback
 from dataclasses import dataclass
@@ -45,6 +46,7 @@ _URL_LIMIT = 48 * 1024
 """Bytes of a URL that fits one message."""
 _VERDICT_WITHIN = 15.0
 """Seconds; the host gives its callables five."""
+_CHAIN_LIMIT = 10
 _IDLE = 10.0
 """Seconds after which a thread without work ends."""
 
@@ -143,8 +145,7 @@ class FetchHandler:
             try:
                 ended = self._run(job)
             except Exception as error:  # noqa: BLE001 - every attempt is answered, whatever breaks
-                traceback.print_exc()
-                ended = _failed(job, Failure("InternalError", f"the worker failed: {error}"))
+                ended = _failed(job, _internal(error))
             self._end(job, ended)
             with self._lock:
                 self._waiting += 1
@@ -259,9 +260,7 @@ class _Transfer:
             failure = error.failure
             broke = isinstance(error, BodyBroken)
         except Exception as error:  # noqa: BLE001 - whatever it is must reach the reader as a typed error
-            text = "".join(traceback.format_exception_only(error)).strip()
-            failure = Failure("InternalError", f"the worker failed: {text}")
-            traceback.print_exc()
+            failure = _internal(error)
         finally:
             self._sink.release()
         return AttemptEnded(
@@ -320,6 +319,24 @@ def _failed(job: _Job, failure: Failure) -> AttemptEnded:
         cancelled=False,
         failure=failure,
     )
+
+
+def _internal(error: BaseException) -> Failure:
+    """The end of an attempt that nobody foresaw; its traceback goes to the standard error.
+
+    What was sent and answered may be quoted in messages of errors: kinds and places have to do.
+    """
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    lines: list[str] = []
+    each: BaseException | None = error
+    while each is not None and len(lines) < _CHAIN_LIMIT:
+        lines.insert(0, "".join([*traceback.format_tb(each.__traceback__), f"{type(each).__name__}\n"]))
+        each = each.__cause__ or (None if each.__suppress_context__ else each.__context__)
+    with contextlib.suppress(OSError):
+        sys.stderr.write("Traceback (most recent call last):\n" + "which led to\n".join(lines))
+        sys.stderr.flush()
+    place = f"{os.path.basename(last.filename)}, line {last.lineno}"  # noqa: PTH119 - of text
+    return Failure("InternalError", f"the worker failed: {type(error).__name__} in {place}; please report it")
 
 
 def _shown(redirects: tuple[str, ...]) -> tuple[str, ...]:

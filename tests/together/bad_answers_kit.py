@@ -48,6 +48,9 @@ def endless(*pieces: bytes) -> Iterable[bytes]:
     return _Endless(pieces)
 
 
+_MISSING = then(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
+
+
 class BadServer:
     """For use in a with statement. Each connection carries one answer and is closed behind it; `tls` encrypts."""
 
@@ -110,7 +113,7 @@ class BadServer:
             head += piece
         target = head.split(b" ", 2)[1].decode()
         self.asked.append(target)
-        for piece in self._answers[target.partition("?")[0]]():
+        for piece in self._answers.get(target.partition("?")[0], _MISSING)():
             if self._stop.is_set():
                 return
             if piece:
