@@ -46,11 +46,14 @@ SHOWN = {
 }
 
 
+OUTSIDE = ("actors.testing", "kithara_actors.testing", "kithara_actors.command", "kithara_actors.__main__")
+
+
 def records() -> Iterator[type[Any]]:
     for package in (actors, kithara_actors):
         for found in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
             # The command's own and the tests' servers are not part of a system.
-            if ".testing" not in found.name and ".command" not in found.name and "__main__" not in found.name:
+            if not found.name.startswith(OUTSIDE):
                 module = importlib.import_module(found.name)
                 for value in vars(module).values():
                     if isinstance(value, type) and dataclasses.is_dataclass(value) and value.__module__ == found.name:
