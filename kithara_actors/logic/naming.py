@@ -191,6 +191,8 @@ def redact(url: str) -> str:
         before, at, path = path.rpartition("@")
         if re.search(r"[?#]", authority + before):
             return f"{scheme}…"
+        if not scheme and authority.endswith(":"):
+            scheme = f"{authority}/"
         host, slash = "", ""
     base, question, query = (host + slash + path).partition("#")[0].partition("?")
     hidden = question + re.sub(r"[^&;]+", _hide_value, query)
