@@ -61,6 +61,7 @@ class Config:
     `public_only`, which is ready-made, binds the connection to the addresses that were allowed.
     """
     key: Callable[[str], str] | None = field(default=None, repr=False)
+    """Called by `open` with the canonical URL, for the one that names the asset; what it raises `open` raises."""
     event_capacity: int = 1024
     execute_limit: int = 8 * MIB
     max_rate: float | None = None

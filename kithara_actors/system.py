@@ -191,7 +191,10 @@ class ActorSystem:
     def subscribe(
         self, capacity: int | None = None, callback: Callable[[Envelope], object] | None = None
     ) -> Subscription:
-        """All events of the system from here on; see `Subscription`. `callback` runs on a thread of its own."""
+        """All events of the system from here on; see `Subscription`.
+
+        `callback` runs on a thread of its own; what it raises is logged as it is, with its message.
+        """
         return self._directory.subscribe_to_all(self.config.event_capacity if capacity is None else capacity, callback)
 
     def workers(self) -> dict[int, int]:

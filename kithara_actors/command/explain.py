@@ -52,8 +52,8 @@ def explain(
 ) -> str:
     """One line about `error`, which came up with `url`, whose secrets are not shown, under `settings` of the system.
 
-    It begins with the URL, unless that is `named` already where the line is put. Nothing is sent. Reads the certificates
-    that are set, if a connection failed.
+    It begins with the URL, unless that is `named` already where the line is put. Nothing is sent. Reads the
+    certificates that are set, if a connection failed.
     """
     if isinstance(error, CommandError | UnsupportedPlatform):
         return str(error)

@@ -9,7 +9,7 @@ import os
 import pickle
 import threading
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,11 @@ from urllib.parse import quote
 import pytest
 from stream_kit import Watch, watching
 
+from kithara_actors.errors import KitharaError
 from kithara_actors.stream.reader import Stream
 from kithara_actors.system import ActorSystem
 
-__all__ = ["HEADERS", "QUERY", "USERINFO", "Surfaces", "credentials", "leaked", "secret"]
+__all__ = ["HEADERS", "QUERY", "USERINFO", "Surfaces", "credentials", "fails", "leaked", "raised_by", "secret"]
 
 
 def secret(name: str) -> str:
@@ -148,3 +149,23 @@ class Surfaces:
         out, err = self._capfd.readouterr()
         self._said += [out, err]
         return "\n".join([*self._said, self._log.getvalue()])
+
+
+def fails(surfaces: Surfaces, system: ActorSystem, url: str, **options: Any) -> KitharaError:
+    """Reads `url`, which has to fail, and notes all that there is to be seen."""
+    with system.open(url, **options) as stream:
+        with pytest.raises(KitharaError) as caught:
+            stream.read()
+        surfaces.stream(stream)
+        for error in (caught.value, stream.error, raised_by(stream.raise_for_error), raised_by(stream.wait_complete)):
+            assert error is not None
+            surfaces.error(error)
+    return caught.value
+
+
+def raised_by(call: Callable[[], object]) -> Exception | None:
+    try:
+        call()
+    except Exception as error:
+        return error
+    return None

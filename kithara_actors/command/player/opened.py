@@ -214,7 +214,8 @@ class Opened:
             case UndecodableError():
                 return str(error)
             case StorageFull():
-                return f"{without_url(str(error), self.track.source)}; make room, or name a larger disk with the setting cache_dir"
+                text = without_url(str(error), self.track.source)
+                return f"{text}; make room, or name a larger disk with the setting cache_dir"
             case KitharaError():
                 return explain(error, self.track.source, named=True)
             case FileNotFoundError():
