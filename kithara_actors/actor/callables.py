@@ -17,7 +17,15 @@ from typing import Any
 
 from actors.clock import monotonic
 from kithara_actors.errors import Failure, KitharaError, PolicyError
-from kithara_actors.logic.naming import HARMLESS_HEADERS, check_headers, origin_of, redact, redact_text, split_userinfo
+from kithara_actors.logic.naming import (
+    HARMLESS_HEADERS,
+    check_headers,
+    origin_of,
+    redact,
+    redact_briefly,
+    redact_text,
+    split_userinfo,
+)
 from kithara_actors.messages.commands import CallAnswered
 from kithara_actors.messages.records import SourceCalls
 
@@ -27,6 +35,8 @@ CALL_LIMIT = 5.0
 """Seconds that the callables of one question have, together."""
 REQUEST_LIMIT = 48 * 1024
 """Bytes that a URL and its headers may have together, so that they fit one message."""
+_TEXT_LIMIT = 2_000
+"""Characters of a PolicyError of the application's that are told: it has to fit a message to a worker."""
 _THREADS = 4
 _STOP_WITHIN = 1.0
 
@@ -60,23 +70,23 @@ class Question:
             said = self._call("url_policy", self.policy, url)
             # None too lets pass: it is what a policy that raises returns for what it likes.
             if said is not None and not self._guard(lambda: bool(said), url):
-                raise PolicyError(f"{self.label} refuses {redact(url)}")
+                raise PolicyError(f"{self.label} refuses {redact_briefly(url)}")
         return url, tuple(headers.items())
 
     def late(self) -> Failure:
         """The answer of who no longer waits for this one."""
         who = "no thread was free for the callables" if self.label is None else f"{self.label} did not answer"
-        return PolicyError(f"{who} for {redact(self.url)} within {CALL_LIMIT:g} s").failure
+        return PolicyError(f"{who} for {redact_briefly(self.url)} within {CALL_LIMIT:g} s").failure
 
     def _resolved(self, resolve: Callable[[str], str], headers: dict[str, str]) -> tuple[str, dict[str, str]]:
         said: object = self._call("resolve", resolve, self.url)
         if not isinstance(said, str):
-            raise PolicyError(f"{self.label} returned {type(said).__name__} for {redact(self.url)}, not a URL")
+            raise PolicyError(f"{self.label} returned {type(said).__name__} for {redact_briefly(self.url)}, not a URL")
         try:
             url, authorization = split_userinfo(said)
             same = origin_of(url) == origin_of(self.url)
         except ValueError as error:
-            raise PolicyError(f"{self.label} returned no usable URL for {redact(self.url)}: {error}") from None
+            raise PolicyError(f"{self.label} returned no usable URL for {redact_briefly(self.url)}: {error}") from None
         # As at a redirect: what was meant for one host is not told to another.
         kept = {name: value for name, value in headers.items() if same or name.lower() in HARMLESS_HEADERS}
         if authorization is not None and not any(name.lower() == "authorization" for name in kept):
@@ -92,7 +102,7 @@ class Question:
         try:
             given = check_headers(pairs)
         except (TypeError, ValueError) as error:
-            raise PolicyError(f"{self.label} returned no usable headers for {redact(url)}: {error}") from None
+            raise PolicyError(f"{self.label} returned no usable headers for {redact_briefly(url)}: {error}") from None
         names = {name.lower() for name in given}
         return {name: value for name, value in headers.items() if name.lower() not in names} | given
 
@@ -113,10 +123,10 @@ class Question:
         try:
             return call()
         except PolicyError as error:
-            text = str(error).replace(self.url, redact(self.url)).replace(url, redact(url))
-            raise PolicyError(f"{self.label} refuses {redact(url)}: {redact_text(text)}") from None
+            text = redact_text(str(error).replace(self.url, redact(self.url)).replace(url, redact(url)))[:_TEXT_LIMIT]
+            raise PolicyError(f"{self.label} refuses {redact_briefly(url)}: {text}") from None
         except BaseException as error:  # noqa: BLE001 - a SystemExit of theirs must not end a thread of ours
-            raise PolicyError(f"{self.label} failed for {redact(url)}: {type(error).__name__}") from None
+            raise PolicyError(f"{self.label} failed for {redact_briefly(url)}: {type(error).__name__}") from None
 
 
 class Callables:
@@ -224,6 +234,8 @@ def _answer(call: int, question: Question) -> CallAnswered:
     except KitharaError as error:
         return CallAnswered(call, question.url, (), error.failure)
     except BaseException as error:  # noqa: BLE001 - an object of theirs can fail at whatever is done with it
-        failure = PolicyError(f"{question.label} failed for {redact(question.url)}: {type(error).__name__}").failure
+        failure = PolicyError(
+            f"{question.label} failed for {redact_briefly(question.url)}: {type(error).__name__}"
+        ).failure
         return CallAnswered(call, question.url, (), failure)
     return CallAnswered(call, url, headers, None)

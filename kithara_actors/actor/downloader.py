@@ -21,7 +21,7 @@ from kithara_actors.actor.publisher import Publisher
 from kithara_actors.assets.content import ContentTable
 from kithara_actors.errors import Failure
 from kithara_actors.logic import fetch
-from kithara_actors.logic.naming import redact
+from kithara_actors.logic.naming import redact_briefly
 from kithara_actors.logic.routing import least_loaded
 from kithara_actors.messages.commands import (
     Admitted,
@@ -296,7 +296,7 @@ class Downloader(Behaviour):
             answer = FetchCancelled(request, end.end, end.reason)
         elif end.failure is not None:
             # An error that surfaces far from where the URL was given has to say which it was.
-            failure = replace(end.failure, text=f"{redact(spec.url)}: {end.failure.text}")
+            failure = replace(end.failure, text=f"{redact_briefly(spec.url)}: {end.failure.text}")
             if failure.kind == "RetryExhausted":
                 self._publisher.publish(RetryExhausted(request, landed, end.attempts), scope)
             self._publisher.publish(RequestFailed(request, landed, failure.retryable, failure), scope)

@@ -19,7 +19,7 @@ from kithara_actors.errors import (
     StorageFull,
     UnsupportedPlatform,
 )
-from kithara_actors.logic.naming import redact, redact_text, split_userinfo
+from kithara_actors.logic.naming import redact_briefly, redact_text, split_userinfo
 
 __all__ = ["CommandError", "explain", "os_remedy", "without_url"]
 
@@ -71,7 +71,7 @@ def explain(
         return redact_text(f"internal error: {type(error).__name__}: {error}; please report it")
     if url is not None:
         text = without_url(text, url)
-    where = "" if url is None or named else f"{redact(url)}: "
+    where = "" if url is None or named else f"{redact_briefly(url)}: "
     return where + text + (f"; {remedy}" if remedy else "")
 
 
@@ -81,7 +81,7 @@ def without_url(text: str, url: str) -> str:
         url = split_userinfo(url)[0]
     except ValueError:
         return text
-    return text.removeprefix(f"{redact(url)}: ")
+    return text.removeprefix(f"{redact_briefly(url)}: ")
 
 
 def os_remedy(number: int | None) -> str:

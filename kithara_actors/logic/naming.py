@@ -26,6 +26,7 @@ __all__ = [
     "extension",
     "origin_of",
     "redact",
+    "redact_briefly",
     "redact_source",
     "redact_text",
     "split_userinfo",
@@ -59,6 +60,7 @@ _BAD_HOST = re.compile(r'["%<>\\^`{|}\[\]]')
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _TOKEN_FROM = 16
 """Characters from which on what seems to be a parameter without a value is rather a value without a name."""
+_BRIEF = 500
 _HOST_LIMIT = 255
 """RFC 1035 section 2.3.4; also keeps what is said of an origin small enough for any message."""
 _EXTENSION = re.compile(r"[0-9A-Za-z]{1,16}")
@@ -197,6 +199,12 @@ def redact(url: str) -> str:
     base, question, query = (host + slash + path).partition("#")[0].partition("?")
     hidden = question + re.sub(r"[^&;]+", _hide_value, query)
     return f"{scheme}{'…@' if at else ''}{_INNER.sub(_hide_inner, base)}{hidden}"
+
+
+def redact_briefly(url: str) -> str:
+    """The same for the text of an error, where a URL of many kilobytes is cut short."""
+    shown = redact(url)
+    return shown if len(shown) <= _BRIEF else f"{shown[:_BRIEF]}…"
 
 
 def redact_source(source: str) -> str:

@@ -14,7 +14,7 @@ from actors.memory.progress import ProgressBlock, WakeUp
 from actors.messages.codec import Codec
 from actors.worker.handler import Send
 from kithara_actors.errors import Cancelled, Failure, KitharaError, PolicyError, restore
-from kithara_actors.logic.naming import redact
+from kithara_actors.logic.naming import redact, redact_briefly
 from kithara_actors.logic.response import Accepted, Asked
 from kithara_actors.messages.worker import (
     HEAD_CODEC,
@@ -212,7 +212,7 @@ class FetchHandler:
                 del self._verdicts[order.attempt]
         attempt.check()
         if verdict.answer is None:
-            raise PolicyError(f"nobody has judged the redirect to {redact(url)} within {_VERDICT_WITHIN:g} s")
+            raise PolicyError(f"nobody has judged the redirect to {redact_briefly(url)} within {_VERDICT_WITHIN:g} s")
         if verdict.answer.failure is not None:
             raise restore(verdict.answer.failure)
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kithara_actors.logic.naming import redact, redact_source, redact_text
+from kithara_actors.logic.naming import redact, redact_briefly, redact_source, redact_text
 
 
 @pytest.mark.parametrize(
@@ -111,3 +111,9 @@ def test_a_source_is_shown(source: str, shown: str) -> None:
 )
 def test_a_text_is_shown(text: str, shown: str) -> None:
     assert redact_text(text) == shown
+
+
+def test_a_long_url_is_cut_short_for_an_error() -> None:
+    assert redact_briefly("https://u:p@h/a?k=v") == "https://…@h/a?k=…"
+    assert redact_briefly("https://h/" + "a" * 490) == "https://h/" + "a" * 490
+    assert redact_briefly("https://h/" + "a" * 491) == "https://h/" + "a" * 490 + "…"

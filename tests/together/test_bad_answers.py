@@ -19,7 +19,7 @@ from stream_kit import HANG, Watch, blocking, waiting
 from test_worker_http import CERTIFICATE, KEY
 
 from actors.clock import monotonic
-from kithara_actors import ActorSystem, Cancelled, ConnectError, KitharaError, PolicyError, ProtocolError
+from kithara_actors import ActorSystem, Cancelled, ConnectError, KitharaError, PolicyError, ProtocolError, StatusError
 from kithara_actors.events import RequestFailed
 from kithara_actors.testing.origin import Origin, Resource, body
 
@@ -66,7 +66,7 @@ def failing(system: ActorSystem, url: str) -> KitharaError:
     assert str(caught.value).startswith(f"{url}?token=…: ")
     assert failed == caught.value.failure
     assert TOKEN not in repr(caught.value)
-    assert len(str(caught.value)) < 500
+    assert len(str(caught.value)) < 4_000
     assert system.workers() == workers
     return caught.value
 
@@ -246,6 +246,28 @@ def test_a_long_redirect_that_a_policy_cannot_be_asked_about_is_refused(origin: 
         assert type(error) is PolicyError
         assert "too long to be judged" in str(error)
         serves(system, origin)
+
+
+def test_what_a_policy_says_of_a_long_redirect_reaches_the_reader(origin: Origin, server: BadServer) -> None:
+    """And not a worker alone: what is sent to one has a limit, and a message that is cut short would end it."""
+
+    def policy(url: str) -> None:
+        if "/b" in url:
+            raise PolicyError(f"not {url}")
+
+    with ActorSystem.start(url_policy=policy, **SETTINGS) as system:
+        error = failing(system, server.add("/a", then(redirect("/b" + "x" * 45_000))))
+        assert type(error) is PolicyError
+        assert f"refuses {server.base}/bxxx" in str(error)
+        serves(system, origin)
+
+
+def test_a_long_url_is_cut_short_in_errors(system: ActorSystem, server: BadServer) -> None:
+    with system.open(server.base + "/c" * 20_000) as stream, pytest.raises(StatusError) as caught:
+        stream.read()
+    assert str(caught.value).startswith(f"{server.base}/c/c")
+    assert str(caught.value).endswith("/c…: the server answered 404 Not Found")
+    assert len(str(caught.value)) < 600
 
 
 # --- Certificates
