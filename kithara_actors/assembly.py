@@ -201,7 +201,7 @@ class Assembly:
                     answer = address.ask(EndRequests(), max(0.05, deadline - monotonic()))
                 except Exception as error:  # noqa: BLE001 - ending goes on whatever an actor does
                     if address.alive:
-                        logger.warning("%s did not end its requests: %s", name, error)
+                        logger.warning("%s did not end its requests: %s", name, redact_text(str(error)))
                     break
                 if not isinstance(answer, Done) or not answer.pending:
                     break
