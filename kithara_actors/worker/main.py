@@ -40,6 +40,7 @@ __all__ = ["FetchHandler", "make_handler"]
 
 RANGES_FLAG = 1
 _FIELD_LIMIT = 512
+"""Bytes of a header's value in the head."""
 _REDIRECTS_LIMIT = 800
 """Characters of the redirects in the head, together; ten are followed at most."""
 _URL_LIMIT = 48 * 1024
@@ -278,7 +279,8 @@ class _Transfer:
         """The answer fits: say so in the block, before any byte, and to the host."""
         spec = self._order.spec
         validator = _bounded(accepted.validator)
-        content_type = accepted.content_type and accepted.content_type[:_FIELD_LIMIT]
+        kind = accepted.content_type
+        content_type = None if kind is None else kind.encode()[:_FIELD_LIMIT].decode(errors="ignore")
         if spec.validator is None:
             # Nothing is pinned yet, so this is the one request that may say what the asset is.
             answer = Answer(
@@ -350,7 +352,7 @@ def _bounded(validator: Validator) -> Validator:
     """A validator longer than the block's room is none: it could not be compared later."""
     return Validator(
         *(
-            None if field is not None and len(field) > _FIELD_LIMIT else field
+            None if field is not None and len(field.encode()) > _FIELD_LIMIT else field
             for field in (validator.etag, validator.last_modified, validator.date)
         )
     )

@@ -211,6 +211,25 @@ def test_a_body_of_no_interest_is_not_waited_for(system: ActorSystem, server: Ba
     at_once(check, [(at, *rest) for at, rest in enumerate(itertools.product(statuses, framings, ENDLESS))])
 
 
+@pytest.mark.parametrize("size", [255, 256, 257, 511, 512, 513, 60_000])
+def test_long_header_values_have_room_or_are_left_out(system: ActorSystem, server: BadServer, size: int) -> None:
+    """Readers are told of them in a block of limited room, where a character may take two bytes."""
+    for hop in range(10):
+        server.add(f"/{hop}", then(redirect(f"/{hop + 1}?{'x' * 300}")))
+    names = (b"Content-Type", b"ETag", b"Last-Modified", b"Date")
+    for value in (b"x" * size, b"\xe9" * size):
+        lines = b"".join(name + b": " + value + b"\r\n" for name in names)
+        server.add("/10", then(OK + lines + b"Content-Length: 6\r\n\r\nabcdef"))
+        with system.open(f"{server.base}/0?{len(value)}&{value[0]}") as stream:
+            assert stream.read() == b"abcdef"
+            answer = stream.answer
+        assert answer is not None
+        assert answer.content_type is not None
+        assert value.decode("latin-1").startswith(answer.content_type)
+        fits = len(value.decode("latin-1").encode()) <= 512
+        assert answer.validator.etag == (value.decode("latin-1") if fits else None)
+
+
 # --- Redirects
 
 
