@@ -53,6 +53,16 @@ def system() -> Iterator[ActorSystem]:
         yield one
 
 
+@pytest.fixture
+def certificate(tmp_path: Path) -> ssl.SSLContext:
+    """A server's, self-signed, for 127.0.0.1."""
+    path = tmp_path / "server.pem"
+    path.write_text(KEY + CERTIFICATE)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(path)
+    return context
+
+
 def failing(system: ActorSystem, url: str) -> KitharaError:
     """What a reader of `url` gets; that it may be shown to anybody is checked here."""
     workers = system.workers()
@@ -195,6 +205,17 @@ def test_what_is_not_the_body_has_to_come_within_the_limit(
     serves(system, origin)
 
 
+def test_over_tls_too(origin: Origin, certificate: ssl.SSLContext) -> None:
+    with BadServer(certificate) as server, ActorSystem.start(**SETTINGS, verify=False) as system:
+        error = failing(system, server.add("/a", TRICKLES["a header field"]))
+        assert "within 1 s" in str(error)
+        error = failing(system, server.add("/b", FINAL["header fields"]["field b'junk'"][0]))
+        assert type(error) is ProtocolError
+        with system.open(server.add("/c", then(OK, b"Content-Length: 6\r\n", b"", b"\r\nabc", b"", b"def"))) as stream:
+            assert stream.read() == b"abcdef"
+        serves(system, origin)
+
+
 def test_a_body_of_no_interest_is_not_waited_for(system: ActorSystem, server: BadServer) -> None:
     server.add("/b", then(OK + b"Content-Length: 6\r\n\r\nabcdef"))
 
@@ -298,16 +319,10 @@ def test_a_long_url_is_cut_short_in_errors(system: ActorSystem, server: BadServe
     ids=["issuer", "name"],
 )
 def test_a_certificate_that_does_not_fit_is_final(
-    origin: Origin, tmp_path: Path, verify: bool | str, words: str
+    origin: Origin, tmp_path: Path, certificate: ssl.SSLContext, verify: bool | str, words: str
 ) -> None:
-    path = tmp_path / "server.pem"
-    path.write_text(KEY + CERTIFICATE)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(path)
-    with (
-        BadServer(context) as server,
-        ActorSystem.start(**SETTINGS, verify=verify if verify is True else str(path)) as system,
-    ):
+    trusted = verify if verify is True else str(tmp_path / "server.pem")
+    with BadServer(certificate) as server, ActorSystem.start(**SETTINGS, verify=trusted) as system:
         url = server.add("/a", then(OK + b"Content-Length: 6\r\n\r\nabcdef"))
         url = url if verify is True else url.replace("127.0.0.1", "127.0.0.2")
         error = failing(system, url)
