@@ -30,6 +30,7 @@ from kithara_actors.directory import Directory
 from kithara_actors.errors import Failure, SystemStopped
 from kithara_actors.executing import COLLECTOR, Executor
 from kithara_actors.logic.fetch import FetchBook
+from kithara_actors.logic.naming import redact_text
 from kithara_actors.logic.retry import RetryPolicy
 from kithara_actors.logic.slots import SlotMap
 from kithara_actors.messages.commands import COMMANDS, Done, EndRequests, WorkerGone, WorkerUp
@@ -222,7 +223,7 @@ class Assembly:
                     answer = address.ask(EndRequests(), max(0.05, deadline - monotonic()))
                 except Exception as error:  # noqa: BLE001 - ending goes on whatever an actor does
                     if address.alive:
-                        logger.warning("%s did not end its requests: %s", name, error)
+                        logger.warning("%s did not end its requests: %s", name, redact_text(str(error)))
                     break
                 if not isinstance(answer, Done) or not answer.pending:
                     break
@@ -232,7 +233,7 @@ class Assembly:
 
     def part_crashed(self, name: str, error: BaseException) -> None:
         """An actor has crashed."""
-        text = f"{type(error).__name__}: {error}"
+        text = redact_text(f"{type(error).__name__}: {error}")
         if self.directory is None:
             return
         self._publisher.publish(ActorCrashed(name, text))
@@ -265,6 +266,9 @@ class _Hooks(CellHooks):
 
     def crashed(self, name: str, error: BaseException, text: str) -> None:  # noqa: ARG002
         self._assembly.part_crashed(name, error)
+
+    def shown(self, text: str) -> str:
+        return redact_text(text)
 
     def ended(self, name: str) -> None:
         self._assembly.part_ended(name)

@@ -55,7 +55,7 @@ def _run(argv: Sequence[str] | None, interrupts: Interrupts) -> int:
         options, unknown = parser().parse_known_args(argv)
         if unknown:
             # The command's own usage is shown: argparse would show that of the whole.
-            options.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+            options.parser.error(f"unrecognized arguments: {_unknown(unknown, options)}")
     except SystemExit as end:
         return int(end.code or 0)
     # One module a command, loaded only when it is asked for.
@@ -67,6 +67,23 @@ def _run(argv: Sequence[str] | None, interrupts: Interrupts) -> int:
             options.parser.error(str(error))
         return 2
     return status
+
+
+def _unknown(arguments: Sequence[str], options: argparse.Namespace) -> str:
+    """Arguments that no command takes. Values stay unsaid: a header without its quotes falls into pieces."""
+    from kithara_actors.logic.naming import redact_source
+
+    options_only = bool(getattr(options, "headers", None))
+    shown = []
+    for argument in arguments:
+        name, equals, _ = argument.partition("=")
+        if name.startswith("--"):
+            shown.append(f"{name}=…" if equals else name)
+        elif name.startswith("-") and name != "-":
+            shown.append(name[:2])
+        else:
+            shown.append("…" if options_only else redact_source(argument))
+    return " ".join(shown) + ("; a header is written in quotes: -H 'Name: value'" if "…" in shown else "")
 
 
 def _say(text: str) -> None:

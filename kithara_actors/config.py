@@ -20,7 +20,8 @@ MIB = 1024 * 1024
 class Config:
     """Settings of one system. Sizes are in bytes, times in seconds, rates in bytes per second.
 
-    Raises ValueError (or TypeError) that names the field. Fields whose part
+    Raises ValueError (or TypeError) that names the field. `repr` leaves out what may hold a secret: proxies and
+    functions. Fields whose part
     of the library is not built yet are checked too, and refused by `ActorSystem.start` unless left at their default.
     """
 
@@ -50,16 +51,18 @@ class Config:
     heartbeat_limit: float = 5.0
     verify: bool | str = True
     cert: str | tuple[str, str] | None = None
-    proxies: Mapping[str, str] | None = None
-    url_policy: Callable[[str], object] | None = None
+    proxies: Mapping[str, str] | None = field(default=None, repr=False)
+    url_policy: Callable[[str], object] | None = field(default=None, repr=False)
     """Asked about each URL before it is requested, the first of every attempt and each redirect.
 
     It refuses by raising, or by returning something false; the read then raises PolicyError. None lets pass: a
-    function that only raises returns it. So does `re.match` where nothing matches: wrap that in `bool`. It runs on up
-    to four threads of the system's at once and has 5 seconds. Local paths it is not asked about. It judges names, not
-    addresses: `public_only`, which is ready-made, binds the connection to the addresses that were allowed.
+    function that only raises returns it. So does `re.match` where nothing matches: wrap that in `bool`. Of what it
+    raises only the type is told to the reader, but of a PolicyError the text, with the URLs in it redacted. It runs on
+    up to four threads of the system's at once and has 5 seconds. Local paths it is not asked about. It judges names,
+    not addresses: `public_only`, which is ready-made, binds the connection to the addresses that were allowed.
     """
-    key: Callable[[str], str] | None = None
+    key: Callable[[str], str] | None = field(default=None, repr=False)
+    """Called by `open` with the canonical URL, for the one that names the asset; what it raises `open` raises."""
     event_capacity: int = 1024
     execute_limit: int = 8 * MIB
     """The most bytes that a body may have, decoded, which `ActorSystem.execute` collects; in memory, for each call."""

@@ -17,6 +17,7 @@ from kithara_actors.logic.naming import (
     digested_url,
     extension,
     origin_of,
+    redact_source,
     split_userinfo,
 )
 from kithara_actors.messages.records import SourceSpec
@@ -112,16 +113,15 @@ def local_path(source: str | os.PathLike[str]) -> Path | None:
     if isinstance(source, os.PathLike):
         path = Path(source)
         if not path.is_absolute():
-            raise ValueError(
-                f"{str(source)!r:.200} is a relative path: give an absolute one, such as {path.absolute()}"
-            )
+            shown = redact_source(str(source))
+            raise ValueError(f"{shown!r:.200} is a relative path: give an absolute one, such as {path.cwd() / shown}")
         return path
     if not isinstance(source, str):
         raise TypeError(f"source must be a URL or a path, not {type(source).__name__}")
     if source.startswith("/"):
         return Path(source)
     if "://" not in source:
-        raise ValueError(f"{source!r:.200} is neither an http(s) URL nor an absolute path")
+        raise ValueError(f"{redact_source(source)!r:.200} is neither an http(s) URL nor an absolute path")
     return None
 
 

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from kithara_actors.errors import PolicyError
 from kithara_actors.logic.addresses import refusal
-from kithara_actors.logic.naming import canonical_url, redact
+from kithara_actors.logic.naming import canonical_url, redact_briefly
 
 __all__ = ["host_policy", "public_only"]
 
@@ -30,17 +30,17 @@ def public_only(url: str) -> bool:
     try:
         parts = urlsplit(canonical_url(url))
     except ValueError:
-        raise PolicyError(f"public_only refuses {redact(url)!r:.200}: it is not an http(s) URL") from None
+        raise PolicyError(f"public_only refuses {redact_briefly(url)!r:.200}: it is not an http(s) URL") from None
     host = parts.hostname or ""
     try:
         # Without a port: the names of services are not known everywhere.
         found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError):
-        raise PolicyError(f"public_only refuses {redact(url)}: its host cannot be resolved") from None
+        raise PolicyError(f"public_only refuses {redact_briefly(url)}: its host cannot be resolved") from None
     for *_, address in found:
         why = refusal(str(address[0]))
         if why is not None:
-            raise PolicyError(f"public_only refuses {redact(url)}: {address[0]} is {why}")
+            raise PolicyError(f"public_only refuses {redact_briefly(url)}: {address[0]} is {why}")
     return True
 
 

@@ -113,9 +113,11 @@ class ActorSystem:
         userinfo) it returns the URL to request instead, before the first request and again on 401, 403, 404 or 410.
         The asset is still that of `source`; on another origin `headers` of a mapping are dropped as at a redirect.
         Either is asked again once, until more bytes have come, and never twice at a time for one asset; it runs on a
-        thread of the system's, where 5 seconds are its limit, and what it raises becomes PolicyError. Before the first
-        byte that is the end of the stream; later the bytes that came are still served, and the next read of others
-        asks again. Of streams that share an asset, the callables of the first serve them all.
+        thread of the system's, where 5 seconds are its limit, and what it raises becomes PolicyError: that names the
+        type alone, for the message may hold a secret; only of a PolicyError of its own the message is kept, with the
+        URLs in it redacted. Before the first byte that is the end of the stream; later the bytes that came are still
+        served, and the next read of others asks again. Of streams that share an asset, the callables of the first serve
+        them all.
         """
         if digest is not None:
             raise ValueError("digest is not supported by this version")
@@ -203,7 +205,10 @@ class ActorSystem:
     def subscribe(
         self, capacity: int | None = None, callback: Callable[[Envelope], object] | None = None
     ) -> Subscription:
-        """All events of the system from here on; see `Subscription`. `callback` runs on a thread of its own."""
+        """All events of the system from here on; see `Subscription`.
+
+        `callback` runs on a thread of its own; what it raises is logged as it is, with its message.
+        """
         return self._directory.subscribe_to_all(self.config.event_capacity if capacity is None else capacity, callback)
 
     def workers(self) -> dict[int, int]:

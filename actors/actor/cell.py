@@ -50,6 +50,10 @@ class CellHooks:
     def crashed(self, name: str, error: BaseException, text: str) -> None:
         """A behaviour raised `error` while handling a tell or starting, and its cell has stopped."""
 
+    def shown(self, text: str) -> str:
+        """`text`, of an error in a behaviour and its traceback, as it may be logged: here as it is. May not raise."""
+        return text
+
     def ended(self, name: str) -> None:
         """The cell has stopped, for whatever reason, and its thread is about to end."""
 
@@ -159,8 +163,8 @@ class Cell(pykka.ThreadingActor):
         self._stop_behaviour()
         try:
             self._hooks.ended(self._name)
-        except BaseException:
-            logger.exception("%s: the end hook failed", self._name)
+        except BaseException as error:  # noqa: BLE001 - it is logged, whatever it is
+            self._log("the end hook failed", error)
         self._answer_stoppers()
 
     def _answer_stoppers(self) -> None:
@@ -189,17 +193,21 @@ class Cell(pykka.ThreadingActor):
             return
         try:
             behaviour.on_stop()
-        except BaseException:
-            logger.exception("%s: on_stop failed", self._name)
+        except BaseException as error:  # noqa: BLE001 - it is logged, whatever it is
+            self._log("on_stop failed", error)
 
     def _crash(self, error: BaseException) -> None:
         self._end()
-        text = "".join(traceback.format_exception(error))
-        logger.error("%s crashed\n%s", self._name, text)
+        text = self._log("crashed", error)
         try:
             self._hooks.crashed(self._name, error, text)
-        except BaseException:
-            logger.exception("%s: the crash hook failed", self._name)
+        except BaseException as another:  # noqa: BLE001
+            self._log("the crash hook failed", another)
+
+    def _log(self, what: str, error: BaseException) -> str:
+        text = self._hooks.shown("".join(traceback.format_exception(error)))
+        logger.error("%s: %s\n%s", self._name, what, text)
+        return text
 
 
 def _answer(reply_to: pykka.Future[Any] | None, value: Any) -> None:

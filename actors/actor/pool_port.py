@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 __all__ = ["PoolListener", "PoolSettings"]
 
@@ -12,7 +12,7 @@ class PoolSettings:
     """`handler` is `module:function`, called in each worker with `settings`. Times are in seconds."""
 
     handler: str
-    settings: bytes = b""
+    settings: bytes = field(default=b"", repr=False)
     size: int = 2
     python: str = ""
     heartbeat: float = 0.5

@@ -103,6 +103,9 @@ class _Forgetting(CellHooks):
     def crashed(self, name: str, error: BaseException, text: str) -> None:
         self._hooks.crashed(name, error, text)
 
+    def shown(self, text: str) -> str:
+        return self._hooks.shown(text)
+
     def ended(self, name: str) -> None:
         self._runtime.forget(name)
         self._hooks.ended(name)

@@ -73,9 +73,9 @@ class Codec:
         tag, version = array[0], array[1]
         cls = self._by_tag.get(tag) if type(tag) is int else None
         if cls is None:
-            raise CodecError(f"unknown command tag {tag!r:.40}")
+            raise CodecError(f"unknown command tag {_shown(tag)}")
         if version != cls.VERSION or type(version) is not int:
-            raise CodecError(f"{cls.__name__}: version {version!r:.20}, this side speaks {cls.VERSION}")
+            raise CodecError(f"{cls.__name__}: version {_shown(version)}, this side speaks {cls.VERSION}")
         layout = self._layouts.get(cls) or self._layout(cls)
         try:
             return cls(*layout.load(array[2:]))
@@ -173,6 +173,11 @@ class _Layout:
         return widened
 
 
+def _shown(value: object) -> str:
+    """A value for an error, which goes into logs: a text may be a secret that came to a wrong place."""
+    return f"{value!r:.40}" if isinstance(value, int | float) else f"a {type(value).__name__}"
+
+
 def _words(accepts: frozenset[type]) -> str:
     names = ("array" if kind is tuple else "nil" if kind is types.NoneType else kind.__name__ for kind in accepts)
     return " or ".join(sorted(names))
@@ -266,7 +271,7 @@ def _enum(kind: type[enum.Enum]) -> _Wire:
         try:
             return members[value]
         except KeyError:
-            raise _Misfit(f"{value!r:.40} is not a {kind.__name__}") from None
+            raise _Misfit(f"{_shown(value)} is not a {kind.__name__}") from None
 
     # msgpack packs a member of StrEnum or IntEnum as the str or int that it is.
     dump = None if issubclass(kind, str | int) else operator.attrgetter("value")

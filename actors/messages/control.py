@@ -6,7 +6,7 @@ most `FRAME_LIMIT` bytes long.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from actors.messages.command import Command
 
@@ -28,7 +28,7 @@ class Hello(Command):
     worker: int
     token: bytes
     handler: str
-    settings: bytes
+    settings: bytes = field(repr=False)
     heartbeat: float
 
 

@@ -17,7 +17,15 @@ from typing import Any
 
 from actors.clock import monotonic
 from kithara_actors.errors import Failure, KitharaError, PolicyError
-from kithara_actors.logic.naming import HARMLESS_HEADERS, check_headers, origin_of, redact, split_userinfo
+from kithara_actors.logic.naming import (
+    HARMLESS_HEADERS,
+    check_headers,
+    origin_of,
+    redact,
+    redact_briefly,
+    redact_text,
+    split_userinfo,
+)
 from kithara_actors.messages.commands import CallAnswered
 from kithara_actors.messages.records import SourceCalls
 
@@ -27,13 +35,12 @@ CALL_LIMIT = 5.0
 """Seconds that the callables of one question have, together."""
 REQUEST_LIMIT = 48 * 1024
 """Bytes that a URL and its headers may have together, so that they fit one message."""
+_TEXT_LIMIT = 2_000
+"""Characters of an error: a server chooses where it redirects to, and what is said of that must fit a message."""
 _THREADS = 4
 _LEFT_BEHIND = 16
 """Threads that may hang in a callable that was given up, and are replaced for as long."""
 _STOP_WITHIN = 1.0
-_URL_SHOWN = 500
-_TEXT_LIMIT = 2000
-"""Characters of an error: a server chooses where it redirects to, and what is said of that must fit a message."""
 
 _Pairs = tuple[tuple[str, str], ...]
 
@@ -47,11 +54,11 @@ class Question:
     `label` names the callable that runs, for who gives it up; None before the first. `dropped`: it was given up.
     """
 
-    url: str
-    headers: _Pairs = ()
+    url: str = field(repr=False)
+    headers: _Pairs = field(default=(), repr=False)
     calls: SourceCalls | None = None
-    policy: Callable[[str], object] | None = None
-    place: str | None = None
+    policy: Callable[[str], object] | None = field(default=None, repr=False)
+    place: str | None = field(default=None, repr=False)
     label: str | None = field(default=None, init=False)
     dropped: bool = field(default=False, init=False)
 
@@ -65,7 +72,7 @@ class Question:
             said = self._call("url_policy", self.policy, judged)
             # None too lets pass: it is what a policy that raises returns for what it likes.
             if said is not None and not self._guard(lambda: bool(said), judged):
-                raise PolicyError(f"{self.label} refuses {_shown(judged)}")
+                raise PolicyError(f"{self.label} refuses {redact_briefly(judged)}")
         # Only now: no credentials are made for an address that is refused.
         if self.calls is not None and self.calls.headers is not None:
             headers = self._with_headers(self.calls.headers, url, headers)
@@ -76,18 +83,18 @@ class Question:
     def late(self) -> Failure:
         """The answer of who no longer waits for this one; retryable where others were in the way."""
         who = "no thread was free for the callables" if self.label is None else f"{self.label} did not answer"
-        text = f"{who} for {_shown(self.url)} within {CALL_LIMIT:g} s"
+        text = f"{who} for {redact_briefly(self.url)} within {CALL_LIMIT:g} s"
         return _fit(PolicyError(text, retryable=self.label is None).failure)
 
     def _resolved(self, resolve: Callable[[str], str], headers: dict[str, str]) -> tuple[str, dict[str, str]]:
         said: object = self._call("resolve", resolve, self.url)
         if not isinstance(said, str):
-            raise PolicyError(f"{self.label} returned {type(said).__name__} for {_shown(self.url)}, not a URL")
+            raise PolicyError(f"{self.label} returned {type(said).__name__} for {redact_briefly(self.url)}, not a URL")
         try:
             url, authorization = split_userinfo(said)
             same = origin_of(url) == origin_of(self.url)
         except ValueError as error:
-            raise PolicyError(f"{self.label} returned no usable URL for {_shown(self.url)}: {error}") from None
+            raise PolicyError(f"{self.label} returned no usable URL for {redact_briefly(self.url)}: {error}") from None
         # As at a redirect: what was meant for one host is not told to another.
         kept = {name: value for name, value in headers.items() if same or name.lower() in HARMLESS_HEADERS}
         if authorization is not None and not any(name.lower() == "authorization" for name in kept):
@@ -98,10 +105,12 @@ class Question:
         self, give: Callable[[str], Mapping[str, str]], url: str, headers: dict[str, str]
     ) -> dict[str, str]:
         said = self._call("headers", give, url)
+        # Whose the mapping is, is whose errors it raises.
+        pairs: Any = self._guard(lambda: dict(said.items()) if isinstance(said, Mapping) else said, url)
         try:
-            given: dict[str, str] = self._guard(lambda: check_headers(said), url, TypeError, ValueError)
+            given = check_headers(pairs)
         except (TypeError, ValueError) as error:
-            raise PolicyError(f"{self.label} returned no usable headers for {_shown(url)}: {error}") from None
+            raise PolicyError(f"{self.label} returned no usable headers for {redact_briefly(url)}: {error}") from None
         names = {name.lower() for name in given}
         return {name: value for name, value in headers.items() if name.lower() not in names} | given
 
@@ -115,17 +124,18 @@ class Question:
             raise PolicyError(f"{self.label} is asynchronous: give an ordinary function")
         return said
 
-    def _guard(self, call: Callable[[], Any], url: str, *but: type[Exception]) -> Any:
-        """What `call` returns. What it raises may hold anything, secrets too: only its type is told."""
+    def _guard(self, call: Callable[[], Any], url: str) -> Any:
+        """What `call` returns. What it raises may hold anything, secrets too: only its type is told.
+
+        The text of a PolicyError is meant for the reader: URLs in it are redacted.
+        """
         try:
             return call()
         except PolicyError as error:
-            text = str(error).replace(self.url, redact(self.url)).replace(url, redact(url))
-            raise PolicyError(f"{self.label} refuses {_shown(url)}: {text}") from None
-        except but:
-            raise
+            text = redact_text(str(error).replace(self.url, redact(self.url)).replace(url, redact(url)))
+            raise PolicyError(f"{self.label} refuses {redact_briefly(url)}: {text}") from None
         except BaseException as error:  # noqa: BLE001 - a SystemExit of theirs must not end a thread of ours
-            raise PolicyError(f"{self.label} failed for {_shown(url)}: {type(error).__name__}") from None
+            raise PolicyError(f"{self.label} failed for {redact_briefly(url)}: {type(error).__name__}") from None
 
 
 class Callables:
@@ -268,7 +278,7 @@ def _answer(call: int, question: Question) -> CallAnswered:
     except KitharaError as error:
         return CallAnswered(call, question.url, (), _fit(error.failure))
     except BaseException as error:  # noqa: BLE001 - an object of theirs can fail at whatever is done with it
-        text = f"{question.label} failed for {_shown(question.url)}: {type(error).__name__}"
+        text = f"{question.label} failed for {redact_briefly(question.url)}: {type(error).__name__}"
         return CallAnswered(call, question.url, (), _fit(PolicyError(text).failure))
     return CallAnswered(call, url, headers, None)
 
@@ -277,11 +287,6 @@ def _fit(failure: Failure) -> Failure:
     """The failure with a text that is one line, and that any message can carry."""
     text = " ".join(failure.text.encode("utf-8", "replace").decode().split())
     return replace(failure, text=text if len(text) <= _TEXT_LIMIT else f"{text[:_TEXT_LIMIT]}…")
-
-
-def _shown(url: str) -> str:
-    shown = redact(url)
-    return shown if len(shown) <= _URL_SHOWN else f"{shown[:_URL_SHOWN]}…"
 
 
 def _name(call: Callable[[str], Any]) -> str:

@@ -22,7 +22,7 @@ from kithara_actors.actor.publisher import Publisher
 from kithara_actors.assets.content import ContentTable
 from kithara_actors.errors import Failure
 from kithara_actors.logic import fetch
-from kithara_actors.logic.naming import redact
+from kithara_actors.logic.naming import redact_briefly
 from kithara_actors.logic.routing import least_loaded
 from kithara_actors.messages.commands import (
     Admitted,
@@ -316,7 +316,7 @@ class Downloader(Behaviour):
             self._publisher.publish(RequestCancelled(request, landed, end.reason), scope)
             answer = FetchCancelled(request, end.end, end.reason)
         elif end.failure is not None:
-            failure = _named(end.failure, redact(spec.url))
+            failure = _named(end.failure, redact_briefly(spec.url))
             if failure.kind == "RetryExhausted":
                 self._publisher.publish(RetryExhausted(request, landed, end.attempts), scope)
             self._publisher.publish(RequestFailed(request, landed, failure.retryable, failure), scope)

@@ -30,8 +30,8 @@ class _Way:
     Compared by identity: who was refused on its way may find that another request has renewed it meanwhile.
     """
 
-    url: str
-    headers: tuple[tuple[str, str], ...]
+    url: str = field(repr=False)
+    headers: tuple[tuple[str, str], ...] = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)

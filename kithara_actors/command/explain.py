@@ -19,9 +19,9 @@ from kithara_actors.errors import (
     StorageFull,
     UnsupportedPlatform,
 )
-from kithara_actors.logic.naming import redact
+from kithara_actors.logic.naming import redact_briefly, redact_text, split_userinfo
 
-__all__ = ["CommandError", "explain", "os_remedy"]
+__all__ = ["CommandError", "explain", "os_remedy", "without_url"]
 
 _LIMITS = "raise the limits on processes and memory (ulimit -u, ulimit -v), or end other programs"
 _OS_REMEDIES = {
@@ -47,10 +47,13 @@ class CommandError(Exception):
     """The command cannot go on; the text is for the user."""
 
 
-def explain(error: BaseException, url: str | None = None, settings: Mapping[str, Any] | None = None) -> str:
+def explain(
+    error: BaseException, url: str | None = None, settings: Mapping[str, Any] | None = None, *, named: bool = False
+) -> str:
     """One line about `error`, which came up with `url`, whose secrets are not shown, under `settings` of the system.
 
-    Nothing is sent. Reads the certificates that are set, if a connection failed.
+    It begins with the URL, unless that is `named` already where the line is put. Nothing is sent. Reads the
+    certificates that are set, if a connection failed.
     """
     if isinstance(error, CommandError | UnsupportedPlatform):
         return str(error)
@@ -65,10 +68,20 @@ def explain(error: BaseException, url: str | None = None, settings: Mapping[str,
     elif isinstance(error, ValueError):
         text, remedy = str(error), None
     else:
-        return f"internal error: {type(error).__name__}: {error}; please report it"
-    # What the library says of a transfer names its URL already.
-    where = "" if url is None or text.startswith(f"{redact(url)}: ") else f"{redact(url)}: "
+        return redact_text(f"internal error: {type(error).__name__}: {error}; please report it")
+    if url is not None:
+        text = without_url(text, url)
+    where = "" if url is None or named else f"{redact_briefly(url)}: "
     return where + text + (f"; {remedy}" if remedy else "")
+
+
+def without_url(text: str, url: str) -> str:
+    """`text` of an error of the library's without `url` before it, which is named there in canonical form."""
+    try:
+        url = split_userinfo(url)[0]
+    except ValueError:
+        return text
+    return text.removeprefix(f"{redact_briefly(url)}: ")
 
 
 def os_remedy(number: int | None) -> str:

@@ -19,7 +19,7 @@ from kithara_actors.command.settings import request_headers, system_settings
 from kithara_actors.command.text import amount, cover_words, duration, fields, write_json, write_line
 from kithara_actors.errors import KitharaError
 from kithara_actors.events import Event, FirstByte, RequestEnqueued
-from kithara_actors.logic.naming import canonical_url, redact
+from kithara_actors.logic.naming import canonical_url, redact, redact_source
 from kithara_actors.logic.response import strong_validator
 from kithara_actors.stream.reader import Stream
 from kithara_actors.system import ActorSystem
@@ -93,7 +93,7 @@ def _source(given: str) -> tuple[str, str]:
     if path.is_dir():
         raise CommandError(f"{given}: is a directory; name a file in it")
     if not path.exists():
-        raise CommandError(f"{given}: there is no such file; a URL begins with http:// or https://")
+        raise CommandError(f"{redact_source(given)}: there is no such file; a URL begins with http:// or https://")
     return str(path), given
 
 

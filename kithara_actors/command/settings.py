@@ -20,7 +20,7 @@ from typing import Any
 from kithara_actors.command.explain import CommandError
 from kithara_actors.command.setting_values import FOR_PYTHON_ONLY, SETTABLE, from_file, from_text
 from kithara_actors.config import Config
-from kithara_actors.logic.naming import check_headers
+from kithara_actors.logic.naming import check_headers, redact_source
 from kithara_actors.system import check_supported
 
 __all__ = [
@@ -86,6 +86,9 @@ def request_headers(options: argparse.Namespace) -> dict[str, str]:
         name, colon, value = text.partition(":")
         if not colon or not name.strip():
             raise argparse.ArgumentTypeError("a header is written 'Name: value'")
+        if not value:
+            # Without the quotes its value would be taken for what is to be opened, and be named as such.
+            raise argparse.ArgumentTypeError(f"the header {name.strip()!r} has no value: write 'Name: value' in quotes")
         if name.strip() in headers:
             raise argparse.ArgumentTypeError(f"the header {name.strip()!r} is given twice")
         headers[name.strip()] = value.strip()
@@ -280,7 +283,8 @@ def _unknown(written: str, where: str, name: str, spelt: Any, *, table: bool = F
         return f"{where}: there is no setting {written}; did you mean {spelt(near)}?"
     if table:
         return f"{where}: settings are written at the top level, not in a table: take [{written}] out"
-    return f"{where}: there is no setting {written}; settings are named as the fields of kithara_actors.Config are"
+    shown = redact_source(written)
+    return f"{where}: there is no setting {shown}; settings are named as the fields of kithara_actors.Config are"
 
 
 def _nearest(name: str, known: Iterable[str]) -> str | None:

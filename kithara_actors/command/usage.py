@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 import math
+import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from kithara_actors.command.text import write_line
 
@@ -54,7 +55,19 @@ def parser() -> argparse.ArgumentParser:
     return whole
 
 
+_CHOICE = re.compile(r"invalid choice: (['\"])(.*)\1 \(choose from", re.DOTALL)
+_VALUE = re.compile(r"ignored explicit argument .*", re.DOTALL)
+
+
 class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """Without the secrets of a URL that came to a wrong place, or the value of an option that has none."""
+        # Loaded only by one who has something to complain about.
+        from kithara_actors.logic.naming import redact_source, redact_text
+
+        message = _CHOICE.sub(lambda found: f"invalid choice: {redact_source(found[2])!r} (choose from", message)
+        super().error(redact_text(_VALUE.sub("it takes no value", message)))
+
     def print_help(self, file: SupportsWrite[str] | None = None) -> None:
         """Raises OSError where the standard output is full: argparse would drop the text and end with 0."""
         if file is None:

@@ -26,6 +26,9 @@ __all__ = [
     "extension",
     "origin_of",
     "redact",
+    "redact_briefly",
+    "redact_source",
+    "redact_text",
     "split_userinfo",
 ]
 
@@ -43,10 +46,22 @@ _URL = re.compile(
     re.DOTALL,
 )
 _PREFIX = re.compile(r"(?:[A-Za-z][A-Za-z0-9+.-]*:)?//")
+_HOST_AND_PORT = re.compile(r"(?:\[[^]]*\]|[^][:\\?#]+)(?::[0-9]*)?(?:[?#].*)?\Z", re.DOTALL)
+_INNER = re.compile(
+    r"((?::|%3a)(?:/|%2f){1,2})(?:(?!%2f)[^/])*(@|%40)|(?<=/)()[^/@]+(?::|%3a)[^/@]*(@|%40)", re.IGNORECASE
+)
+_PARAMETER = re.compile(r"[A-Za-z0-9_.$:%\[\]~-]{1,40}")
+_LIKE_URL = re.compile(r"://|\A(?![./~]).*@|\?[^/]*=|\A[^/?#\s]*\.[^/?#\s]*(?:/[^?#]*)?[?#]", re.DOTALL)
+_URL_WITHIN = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s\"<>]+")
+_QUERY_WITHIN = re.compile(r"\?([^\s\"<>]+)")
+_CREDENTIALS_WITHIN = re.compile(r"\b(bearer|basic)\s+[^\s\"',;]+", re.IGNORECASE)
 _UNSAFE = re.compile(r"[\x00-\x20\x7f-\x9f\ud800-\udfff]|\s")
 # The last three are dots to IDNA (RFC 3490 section 3.1), but not to those who look at the URL to judge it.
 _BAD_HOST = re.compile(r'["%<>\\^`{|}\[\]\u3002\uff0e\uff61]')
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_TOKEN_FROM = 16
+"""Characters from which on what seems to be a parameter without a value is rather a value without a name."""
+_BRIEF = 500
 _HOST_LIMIT = 255
 """RFC 1035 section 2.3.4; also keeps what is said of an origin small enough for any message."""
 _EXTENSION = re.compile(r"[0-9A-Za-z]{1,16}")
@@ -166,7 +181,8 @@ def origin_of(url: str) -> str:
 def redact(url: str) -> str:
     """`url` fit for logs, events and errors: userinfo, query values and fragment hidden. Never raises.
 
-    `https://u:p@h/a?k=v&x#f` becomes `https://…@h/a?k=…&…`. An absolute path is returned as it is.
+    `https://u:p@h/a?k=v&x#f` becomes `https://…@h/a?k=…&…`; so does the userinfo of a URL within the path. Host,
+    path and names of parameters stay. Of what is no URL, more may be hidden. An absolute path is returned as it is.
     """
     if url.startswith("/") and not url.startswith("//"):
         return url
@@ -176,15 +192,55 @@ def redact(url: str) -> str:
     # them.
     authority, slash, path = url[len(scheme) :].partition("/")
     _, at, host = authority.rpartition("@")
+    if "@" in path and not _names_host(scheme, host):
+        # No host is named where one is due, so a slash is part of the userinfo.
+        before, at, path = path.rpartition("@")
+        if re.search(r"[?#]", authority + before):
+            return f"{scheme}…"
+        if not scheme and authority.endswith(":"):
+            scheme = f"{authority}/"
+        host, slash = "", ""
     base, question, query = (host + slash + path).partition("#")[0].partition("?")
     hidden = question + re.sub(r"[^&;]+", _hide_value, query)
-    return f"{scheme}{'…@' if at else ''}{base}{hidden}"
+    return f"{scheme}{'…@' if at else ''}{_INNER.sub(_hide_inner, base)}{hidden}"
+
+
+def redact_briefly(url: str) -> str:
+    """The same for the text of an error, where a URL of many kilobytes is cut short."""
+    shown = redact(url)
+    return shown if len(shown) <= _BRIEF else f"{shown[:_BRIEF]}…"
+
+
+def redact_source(source: str) -> str:
+    """The same for what was given where a URL or a path may be: a path stays, unless it looks like a URL."""
+    return redact(source) if _LIKE_URL.search(source) else source
+
+
+def redact_text(text: str) -> str:
+    """`text` of somebody else with every URL in it redacted, and what follows Bearer or Basic. Never raises.
+
+    Other secrets are not known for such.
+    """
+    text = _URL_WITHIN.sub(lambda found: redact(found[0]), text)
+    text = _QUERY_WITHIN.sub(lambda found: "?" + re.sub(r"[^&;]+", _hide_value, found[1]), text)
+    return _CREDENTIALS_WITHIN.sub(r"\1 …", text)
+
+
+def _names_host(scheme: str, host: str) -> bool:
+    if scheme.lower() == "file://":
+        return True
+    return _HOST_AND_PORT.match(host) is not None and bool(scheme or not host.endswith(":"))
+
+
+def _hide_inner(found: re.Match[str]) -> str:
+    return f"{found[1] or ''}…{found[2] or found[4]}"
 
 
 def _hide_value(item: re.Match[str]) -> str:
-    # An item without '=' may be a bare token, so nothing of it is shown.
-    name, equals, _ = item[0].partition("=")
-    return f"{name}=…" if equals else "…"
+    # An item without '=' may be a bare token, so nothing of it is shown; the end of one in base64 is a '=' too.
+    name, equals, value = item[0].partition("=")
+    padding = len(name) >= _TOKEN_FROM and not value.strip("=")
+    return f"{name}=…" if equals and _PARAMETER.fullmatch(name) and not padding else "…"
 
 
 def extension(url: str, hint: str | None = None) -> str:
@@ -220,7 +276,10 @@ def check_headers(headers: Mapping[str, str]) -> dict[str, str]:
         if not isinstance(name, str):
             raise TypeError(f"a header name must be a str, not {type(name).__name__}")
         if _TOKEN.fullmatch(name) is None:
-            raise ValueError(f"the header name {name!r} is not a token (RFC 9110 section 5.6.2)")
+            # A whole header line may have been given for a name: what follows the colon is not shown.
+            before, colon, _ = name.partition(":")
+            shown = f"{before!r}, a colon and more" if colon and _TOKEN.fullmatch(before) else "given"
+            raise ValueError(f"the header name {shown} is not a token (RFC 9110 section 5.6.2): give name and value")
         if name.lower() in _OF_A_BODY:
             raise ValueError(f"the header {name!r} announces a body, and no request has one: leave it out")
         if not isinstance(value, str):

@@ -6,7 +6,7 @@ Tags: Source 32–63, Registry 64–79, Downloader 80–95, AssetStore 96–111,
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from actors.messages.command import Command
 from kithara_actors.errors import Failure
@@ -212,8 +212,8 @@ class CallAnswered(Command):
 
     TAG = 85
     call: int
-    url: str
-    headers: tuple[tuple[str, str], ...]
+    url: str = field(repr=False)
+    headers: tuple[tuple[str, str], ...] = field(repr=False)
     failure: Failure | None
 
 

@@ -1,9 +1,12 @@
-"""Records that travel inside commands of several receivers, or are given to an actor when it is made."""
+"""Records that travel inside commands of several receivers, or are given to an actor when it is made.
+
+What may be a secret is not in their `repr`, which ends up in reports of crashes.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from kithara_actors.values import ContentId, FetchKind, RequestId, Validator
 
@@ -18,8 +21,8 @@ class SourceCalls:
     """
 
     id: int
-    headers: Callable[[str], Mapping[str, str]] | None
-    resolve: Callable[[str], str] | None
+    headers: Callable[[str], Mapping[str, str]] | None = field(repr=False)
+    resolve: Callable[[str], str] | None = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +66,9 @@ class FetchSpec:
     asset: int
     peer: str
     kind: FetchKind
-    url: str
+    url: str = field(repr=False)
     origin: str
-    headers: tuple[tuple[str, str], ...]
+    headers: tuple[tuple[str, str], ...] = field(repr=False)
     content: ContentId
     lane: int
     generation: int
@@ -100,9 +103,9 @@ class SourceSpec:
 
     asset: int
     name: str
-    url: str
+    url: str = field(repr=False)
     origin: str
-    headers: tuple[tuple[str, str], ...]
+    headers: tuple[tuple[str, str], ...] = field(repr=False)
     key: str
     extension: str
     target: str | None

@@ -6,7 +6,7 @@ a late report of an older attempt is told from the current one.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from actors.messages.codec import Codec
 from actors.messages.command import Command
@@ -50,7 +50,7 @@ class WorkerSettings(Command):
     ca_bundle: str | None
     certificate: str | None
     key: str | None
-    proxies: tuple[tuple[str, str], ...] | None
+    proxies: tuple[tuple[str, str], ...] | None = field(repr=False)
     max_connections: int
     allow_downgrade: bool
     public_only: bool
@@ -110,7 +110,7 @@ class AttemptHeaders(Command):
     total: int | None
     validator: Validator
     content_type: str | None
-    final_url: str
+    final_url: str = field(repr=False)
     seconds: float
     bare: bool
     ranged: bool
@@ -146,7 +146,7 @@ class AskRedirect(Command):
     TAG = 23
     request: RequestId
     attempt: int
-    url: str
+    url: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import urllib3.exceptions
 
+from actors.clock import monotonic
 from kithara_actors.errors import (
     Cancelled,
     ConnectError,
@@ -83,7 +84,7 @@ def store(
     sink.landed, sink.stopped = at, False
     # What replaces the plain framing counts its bytes itself: those that come, not those that they become.
     pace = attempt.pace if framing is None else None
-    framing = framing or framing_of(response, attempt.records)
+    framing = framing or framing_of(response, inactivity, attempt.records)
     try:
         attempt.limit_reads(inactivity)
         _skip(framing, attempt, sink, at - skip, skip, pace)
@@ -115,9 +116,9 @@ def store(
 def discard(response: HTTPResponse, attempt: Attempt) -> None:
     """Be done with a response: a short body is read to keep the connection, else that is closed.
 
-    Blocks for a second at most for each piece of at most 32 KiB. Raises nothing.
+    Blocks for two seconds at most. Raises nothing.
     """
-    framing = framing_of(response, attempt.records)
+    framing = framing_of(response, _GRACE, attempt.records)
     try:
         _drain(framing, attempt)
         _settle(response, framing, attempt)
@@ -215,8 +216,9 @@ def _drain(framing: Framing, attempt: Attempt) -> None:
     if framing.left is None or framing.left > _DRAIN:
         return
     attempt.limit_reads(_GRACE)
+    end = monotonic() + _GRACE  # a server may send a byte now and then for hours
     with contextlib.suppress(*_FOREIGN):
-        while data := framing.take(_DRAIN):
+        while (data := framing.take(_DRAIN)) and monotonic() < end:
             if attempt.pace is not None:
                 attempt.pace.took(len(data))
 

@@ -7,7 +7,11 @@ that its documentation of pools describes; tests notice if one of them is no lon
 from __future__ import annotations
 
 import contextlib
+import errno
 import http.client
+import logging
+import os
+import re
 import socket
 import ssl
 import sys
@@ -19,13 +23,21 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.response import HTTPResponse
 
+from actors.clock import monotonic
 from kithara_actors.errors import ConnectError, PolicyError
 from kithara_actors.worker.attempt import Attempt, Dialer
 from kithara_actors.worker.tunnel import open_tunnel
 
-__all__ = ["POOLS", "PlainConnection", "PlainPool", "SecureConnection", "SecurePool", "active"]
+__all__ = ["POOLS", "Malformed", "PlainConnection", "PlainPool", "SecureConnection", "SecurePool", "active"]
 
 _INTERIM_LIMIT = 16
+_STATUS = re.compile(rb"[1-9][0-9]{2}")
+_FIELD = re.compile(rb"(?:[!-9;-~]+:|[ \t])[^\x00\r\n]*\r?\n|\r?\n")
+_HEAD = re.compile(
+    rb"HTTP/1\.[01] [1-9][0-9]{2}(?: [^\x00\r\n]*)?\r\n"
+    rb"(?:[!-9;-~]+:[^\x00\r\n]*\r\n(?:[ \t][^\x00\r\n]*\r\n)*)*\r\n"
+)
+"""A whole head of which every line would pass: one look at it costs less than one at each line."""
 
 
 class Active(threading.local):
@@ -42,17 +54,101 @@ class Active(threading.local):
 active = Active()
 
 
-class _Lines:
-    """The reader under a response while its head is read; remembers whether the head was cut short."""
+class _Quiet(logging.Filter):
+    """urllib3 logs each request with its query; what is sent for an attempt is not for logs."""
 
-    def __init__(self, reader: Any) -> None:
+    def filter(self, record: logging.LogRecord) -> bool:  # noqa: ARG002 - as it is called
+        return active.attempt is None
+
+
+for _name in ("connection", "connectionpool"):
+    logging.getLogger(f"urllib3.{_name}").addFilter(_Quiet())
+
+
+class Malformed(http.client.HTTPException):
+    """A head that breaks HTTP's rules; the text is ours and shows nothing of it."""
+
+
+class _Lines:
+    """The reader under a response while its head is read: it has to come within the socket's time-out as a whole.
+
+    http.client bounds each read alone, takes any number of interim answers, and stops to parse at a line that is no
+    header field: what the lines behind it say, such as a content coding, would be lost without a word. Here such a
+    line is refused, as are NUL and bare CR in one (RFC 9112 section 2.2, RFC 9110 section 5.5).
+    """
+
+    def __init__(self, sock: Any, reader: Any) -> None:
         self.reader = reader
         self.cut = False
+        """The connection ended within a line that was well so far."""
+        self._sock = sock
+        self._seconds: float | None = sock.gettimeout()
+        self._end = monotonic() + (self._seconds or 0.0)
+        self._held = 0
+        self._answers = 0
+        self._at_status = True
+        self._at_field = False
+        self._passed = False
 
     def readline(self, limit: int = -1) -> bytes:
-        line: bytes = self.reader.readline(limit)
-        self.cut = not line.endswith(b"\n") and (limit < 0 or len(line) < limit)
+        if self._at_status and not self._answers:
+            self._passed = _HEAD.match(self.reader.peek(1)) is not None
+        if self._passed:
+            line: bytes = self.reader.readline(limit)
+            self._at_status = line == b"\r\n"
+            self._passed = not self._at_status
+            self._answers += self._at_status
+            return line
+        line = self._next(limit)
+        whole = line.endswith(b"\n")
+        self.cut = not whole and (limit < 0 or len(line) < limit)
+        if self._at_status:
+            self._check_status(line, whole)
+        elif whole:
+            self._check_field(line)
         return line
+
+    def _next(self, limit: int) -> bytes:
+        line = b""
+        while not line.endswith(b"\n") and (limit < 0 or len(line) < limit):
+            if not self._held and self._seconds is not None:
+                left = self._end - monotonic()
+                if left <= 0:
+                    raise TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))
+                self._sock.settimeout(left)
+            held = self.reader.peek(1)
+            count = held.find(b"\n") + 1 or len(held)
+            if limit >= 0:
+                count = min(count, limit - len(line))
+            if not count:
+                break
+            line += self.reader.read(count)
+            self._held = len(held) - count
+        return line
+
+    def _check_status(self, line: bytes, whole: bool) -> None:
+        # What cannot become a status line any more is no answer cut short.
+        self.cut = self.cut and (line[:5] == b"HTTP/"[: len(line)])
+        self._answers += 1
+        if self._answers > _INTERIM_LIMIT + 1:
+            raise Malformed(f"more than {_INTERIM_LIMIT} interim answers")
+        if whole:
+            parts = line.split(None, 2)
+            if line.startswith(b"HTTP/") and len(parts) > 1 and not _STATUS.fullmatch(parts[1]):
+                raise Malformed("a status that is no number from 100 to 999")
+            self._at_status, self._at_field = False, False
+
+    def _check_field(self, line: bytes) -> None:
+        folded = line[:1] in (b" ", b"\t")
+        if not _FIELD.fullmatch(line) or (folded and not self._at_field):
+            raise Malformed("a line in its head that is no header field")
+        self._at_field = True
+        self._at_status = line in (b"\r\n", b"\n")
+
+    def release(self) -> None:
+        """The head is over: the time-out of the socket is again what it was."""
+        if self._seconds is not None:
+            self._sock.settimeout(self._seconds)
 
     def close(self) -> None:
         self.reader.close()
@@ -66,8 +162,12 @@ class _Response(http.client.HTTPResponse):
 
     fp: Any
 
+    def __init__(self, sock: Any, *args: Any, **kwargs: Any) -> None:
+        super().__init__(sock, *args, **kwargs)
+        self._sock = sock
+
     def begin(self) -> None:
-        lines = _Lines(self.fp)
+        lines = _Lines(self._sock, self.fp)
         self.fp = lines
         try:
             super().begin()
@@ -76,10 +176,12 @@ class _Response(http.client.HTTPResponse):
                     break
                 self.headers = self.msg = cast("Any", None)
                 super().begin()
+            lines.release()
         except http.client.HTTPException:
             if not lines.cut:
                 raise
         finally:
+            del self._sock
             if self.fp is lines:
                 self.fp = lines.reader
         if lines.cut:
@@ -87,7 +189,7 @@ class _Response(http.client.HTTPResponse):
         lengths = ",".join(self.headers.get_all("Content-Length", ())).split(",")
         if len({length.strip() for length in lengths}) > 1:
             # urllib3 refuses it too, but leaves the socket to the collector; http.client closes it here.
-            raise http.client.HTTPException("two values of Content-Length")
+            raise Malformed("two different values of Content-Length")
 
 
 class PlainConnection(HTTPConnection):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from actors.clock import monotonic
@@ -40,8 +40,8 @@ class Order:
     is is stored from 0 to its end, decoded, if it fits the sink's limit. HEAD stores nothing.
     """
 
-    url: str
-    headers: tuple[tuple[str, str], ...]
+    url: str = field(repr=False)
+    headers: tuple[tuple[str, str], ...] = field(repr=False)
     asked: Asked
     method: str = "GET"
     whole: bool = False
@@ -54,12 +54,12 @@ class FirstByte:
     answers a request with a Range. `headers` are all of the answer's, for an order that is `whole`."""
 
     status: int
-    url: str
+    url: str = field(repr=False)
     seconds: float
-    redirects: tuple[str, ...] = ()
+    redirects: tuple[str, ...] = field(default=(), repr=False)
     bare: bool = False
     ranged: bool = True
-    headers: tuple[tuple[str, str], ...] = ()
+    headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,10 +174,11 @@ def _receive_whole(
     expected = None if accepted.end is None else accepted.end - accepted.start
     if expected is not None and sink.limit is not None and expected > sink.limit:
         raise too_large(sink.limit)
+    inactivity = transport.settings.inactivity_timeout
     coding = coding_of(response.headers.items()) if expected is None else None
     framing: Framing | None = None
     if coding is not None:
-        coded = framing_of(response, attempt.records)
+        coded = framing_of(response, inactivity, attempt.records)
         framing = Decoded(coded if attempt.pace is None else PacedFraming(coded, attempt.pace), coding, sink.limit)
-    landed = store(response, attempt, sink, 0, expected, 0, transport.settings.inactivity_timeout, framing)
+    landed = store(response, attempt, sink, 0, expected, 0, inactivity, framing)
     return End(landed, True, accepted.total, reused)

@@ -7,12 +7,15 @@ Reads the buffered reader under the response, 1.3 to 1.5 times as fast as urllib
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
+import os
 import re
 import ssl
 import threading
 from typing import TYPE_CHECKING, Any, Protocol
 
+from actors.clock import monotonic
 from kithara_actors.errors import ProtocolError
 
 if TYPE_CHECKING:
@@ -101,9 +104,22 @@ class _Reader:
         self.drained = self.drained or len(data) < asked or asked >= io.DEFAULT_BUFFER_SIZE
         return data
 
-    def line(self) -> bytes:
+    def line(self, seconds: float) -> bytes:
+        """A line, or its first 8 KiB, or what came before the end; raises TimeoutError for one that takes longer."""
         self.drained = False
-        return self._raw.readline(_LINE)
+        if b"\n" in self._raw.peek(1):
+            return self._raw.readline(_LINE)
+        # The time-out of the socket bounds each piece alone: one byte at a time a line could take for ever.
+        end, line = monotonic() + seconds, b""
+        while not line.endswith(b"\n") and len(line) < _LINE:
+            held = self._raw.peek(1)
+            count = min(held.find(b"\n") + 1 or len(held), _LINE - len(line))
+            if not count:
+                break
+            line += self._raw.read(count)
+            if monotonic() > end:
+                raise TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))
+        return line
 
     def surplus(self) -> bool:
         with contextlib.suppress(ssl.SSLWantReadError):
@@ -179,12 +195,13 @@ class _Sized:
 class _Chunked:
     """A chunked body; unlike http.client's, a malformed size is told from an early end."""
 
-    __slots__ = ("_first", "_left", "_reader", "ended")
+    __slots__ = ("_first", "_left", "_reader", "_seconds", "ended")
 
     left = None
 
-    def __init__(self, reader: _Reader) -> None:
+    def __init__(self, reader: _Reader, seconds: float) -> None:
         self._reader = reader
+        self._seconds = seconds
         self._left = 0
         self._first = True
         self.ended = False
@@ -226,7 +243,7 @@ class _Chunked:
             raise ProtocolError(f"the body has more than {_TRAILERS} trailer fields")
 
     def _line(self) -> bytes:
-        line = self._reader.line()
+        line = self._reader.line(self._seconds)
         if not line.endswith(b"\n"):
             if len(line) < _LINE:
                 raise CutShort
@@ -267,12 +284,15 @@ def inner(response: HTTPResponse) -> Any:
     return getattr(response, "_fp", None)
 
 
-def framing_of(response: HTTPResponse, records: ssl.SSLSocket | None = None) -> Framing:
-    """How to read the body of `response`, of which nothing has been read yet, and which comes over `records`."""
+def framing_of(response: HTTPResponse, seconds: float, records: ssl.SSLSocket | None = None) -> Framing:
+    """How to read the body of `response`, of which nothing has been read yet, and which comes over `records`.
+
+    What says how the body goes on, a chunk's size or a trailer, may take `seconds` and the time-out of the socket.
+    """
     raw: Any = getattr(inner(response), "fp", None)
     if not isinstance(raw, io.BufferedReader):
         return _Public(response)
     reader = _Reader(raw, records)
     if response.chunked and response.length_remaining != 0:  # an answer to HEAD only says so
-        return _Chunked(reader)
+        return _Chunked(reader, seconds)
     return _Sized(reader, response.length_remaining)

@@ -16,7 +16,7 @@ import urllib.parse
 import warnings
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -31,7 +31,7 @@ from actors.clock import monotonic
 from kithara_actors.errors import Cancelled, ConnectError, KitharaError, ProtocolError
 from kithara_actors.logic.addresses import refusal
 from kithara_actors.worker.attempt import Attempt, Dialer
-from kithara_actors.worker.connections import POOLS, PlainPool, SecurePool, active
+from kithara_actors.worker.connections import POOLS, Malformed, PlainPool, SecurePool, active
 
 if TYPE_CHECKING:
     from kithara_actors.worker.proxies import Proxies
@@ -57,6 +57,11 @@ _TLS_FINAL = re.compile(
 )
 """Why a handshake fails that fails tomorrow as well: one side does not take what the other has set."""
 
+_FAULTS = (
+    (http.client.LineTooLong, "a line in its head of more than 64 KiB"),
+    (http.client.UnknownProtocol, "not HTTP/1.1"),
+    (http.client.BadStatusLine, "it does not begin as HTTP/1.1 does (is there an HTTP server on this port?)"),
+)
 _ORIGINS = 64
 """Pools kept; the one unused for longest goes."""
 
@@ -79,7 +84,7 @@ class TransportSettings:
     inactivity_timeout: float = 30.0
     verify: bool | str = True
     cert: str | tuple[str, str] | None = None
-    proxies: Mapping[str, str] | None = None
+    proxies: Mapping[str, str] | None = field(default=None, repr=False)
     trust_env: bool = True
     max_connections: int = 16
     user_agent: str = USER_AGENT
@@ -318,11 +323,21 @@ def translate(error: BaseException, attempt: Attempt, limit: float) -> KitharaEr
         return ConnectError(f"TLS with {where} failed: {said}{hint}", retryable=not _TLS_FINAL.fullmatch(reason))
     malformed = first(http.client.HTTPException, urllib3.exceptions.InvalidHeader, ValueError)
     if malformed is not None and not _ended_early(malformed):
-        kind = type(malformed).__name__
-        return ProtocolError(f"malformed answer from {where}: {kind}" if where else "not a valid URL")
+        return ProtocolError(f"malformed answer from {where}: {_fault(malformed)}" if where else "not a valid URL")
     if system := first(OSError):
-        return ConnectError(f"connection to {where} failed: {system.strerror or system}")
+        # What a proxy says to a tunnel is not ours to repeat: it may be what it was told.
+        reason = system.strerror or re.sub(r"(Tunnel connection failed: [0-9]+).*", r"\1", str(system), flags=re.DOTALL)
+        return ConnectError(f"connection to {where} failed: {reason}")
     return ConnectError(f"connection to {where} failed: {type(error).__name__}")
+
+
+def _fault(error: BaseException) -> str:
+    """What is wrong with an answer, in words; those of http.client may quote it, and what was sent in it."""
+    if isinstance(error, Malformed):
+        return str(error)
+    if type(error) is http.client.HTTPException:
+        return "more than 100 header fields"  # the only reason left for one of no kind of its own
+    return next((words for kind, words in _FAULTS if isinstance(error, kind)), type(error).__name__)
 
 
 def _ended_early(error: BaseException) -> bool:

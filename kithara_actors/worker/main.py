@@ -6,46 +6,36 @@ import contextlib
 import os
 import queue
 import threading
-import traceback
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from actors.memory.progress import ProgressBlock, WakeUp
 from actors.messages.codec import Codec
 from actors.worker.handler import Send
-from kithara_actors.errors import Cancelled, Failure, KitharaError, PolicyError, restore
-from kithara_actors.logic.naming import redact
+from kithara_actors.errors import Cancelled, Failure, PolicyError, restore
+from kithara_actors.logic.naming import redact_briefly
 from kithara_actors.logic.pacing import receive_buffer
-from kithara_actors.logic.response import Accepted, Asked
+from kithara_actors.logic.response import Asked
 from kithara_actors.messages.worker import (
-    FINAL_URL_LIMIT,
-    HEAD_CODEC,
     WORKER_COMMANDS,
     AskRedirect,
     AttemptBegun,
     AttemptEnded,
     AttemptHeaders,
     CancelAttempt,
-    Head,
     RedirectJudged,
     RunAttempt,
     WorkerSettings,
 )
-from kithara_actors.values import Answer, Validator
 from kithara_actors.worker.attempt import Attempt
-from kithara_actors.worker.body import BodyBroken
 from kithara_actors.worker.collecting import collect, order_of
-from kithara_actors.worker.fetcher import FirstByte, Order, run
+from kithara_actors.worker.fetcher import Order, run
 from kithara_actors.worker.http import Transport, TransportSettings
 from kithara_actors.worker.pace import Pacing
 from kithara_actors.worker.sink import Sink
+from kithara_actors.worker.transfer import Answered, Transfer, internal
 
 __all__ = ["FetchHandler", "make_handler"]
 
-RANGES_FLAG = 1
-_FIELD_LIMIT = 512
-_REDIRECTS_LIMIT = 800
-"""Characters of the redirects in the head, together; ten are followed at most."""
 _URL_LIMIT = 48 * 1024
 """Bytes of a URL that fits one message."""
 _VERDICT_WITHIN = 15.0
@@ -160,8 +150,7 @@ class FetchHandler:
             try:
                 ended = self._run(job)
             except Exception as error:  # noqa: BLE001 - every attempt is answered, whatever breaks
-                traceback.print_exc()
-                ended = _failed(job, Failure("InternalError", f"the worker failed: {error}"))
+                ended = _failed(job, internal(error))
             self._end(job, ended)
             with self._lock:
                 self._waiting += 1
@@ -195,7 +184,8 @@ class FetchHandler:
             data, block_fd, wake_fd = job.fds
             block = ProgressBlock(os.dup(block_fd))
             held.callback(block.close)
-            return _Transfer(self, job.order, job.attempt, data, block, WakeUp(wake_fd)).run()
+            transfer = Transfer(job.order, job.attempt, data, block, WakeUp(wake_fd), self.report)
+            return transfer.run(lambda sink, answered: self.transfer(job.order, job.attempt, sink, answered))
 
     def _take_meters(self, job: _Job) -> None:
         """Keep the descriptor of the meters, or close another of the same."""
@@ -218,7 +208,7 @@ class FetchHandler:
         order: RunAttempt,
         attempt: Attempt,
         sink: Sink,
-        answered: Callable[[Accepted, FirstByte], None],
+        answered: Answered,
         what: Order | None = None,
     ) -> tuple[int, int | None]:
         """Run the HTTP attempt: where it ended, and the total if that is certain. `what` replaces the spec's range."""
@@ -254,112 +244,13 @@ class FetchHandler:
                 del self._verdicts[order.attempt]
         attempt.check()
         if verdict.answer is None:
-            # Cut, so that it fits a message: with its values hidden, a URL can be several times as long.
-            raise PolicyError(f"nobody has judged the redirect to {redact(url):.500} within {_VERDICT_WITHIN:g} s")
+            raise PolicyError(f"nobody has judged the redirect to {redact_briefly(url)} within {_VERDICT_WITHIN:g} s")
         if verdict.answer.failure is not None:
             raise restore(verdict.answer.failure)
 
     def report(self, command: AttemptHeaders) -> None:
         """Tell the host; blocks while it is slow to listen."""
         self._send(self._codec.encode(command))
-
-
-class _Transfer:
-    """One attempt on its thread: the head and the progress words are written here."""
-
-    def __init__(
-        self,
-        handler: FetchHandler,
-        order: RunAttempt,
-        attempt: Attempt,
-        data: int,
-        block: ProgressBlock,
-        wake: WakeUp,
-    ) -> None:
-        self._handler = handler
-        self._order = order
-        self._attempt = attempt
-        self._block = block
-        self._wake = wake
-        spec = order.spec
-        self._sink = Sink(
-            data,
-            self._landed,
-            spec.limit,
-            stop=lambda: block.stop(spec.lane),
-            held=spec.start if spec.held is None else spec.held,
-        )
-        self._sink.landed = order.start
-
-    def run(self) -> AttemptEnded:
-        order = self._order
-        failure: Failure | None = None
-        total: int | None = None
-        complete = broke = cancelled = False
-        try:
-            end, total = self._handler.transfer(order, self._attempt, self._sink, self.answered)
-            self._sink.landed = max(self._sink.landed, end)
-            complete = True
-            if total is not None and self._block.length is None and self._block.has_head:
-                self._block.write_length(total)
-                self._wake.signal()
-        except Cancelled:
-            cancelled = True
-        except KitharaError as error:
-            failure = error.failure
-            broke = isinstance(error, BodyBroken)
-        except Exception as error:  # noqa: BLE001 - whatever it is must reach the reader as a typed error
-            text = "".join(traceback.format_exception_only(error)).strip()
-            failure = Failure("InternalError", f"the worker failed: {text}")
-            traceback.print_exc()
-        finally:
-            self._sink.release()
-        return AttemptEnded(
-            order.spec.request,
-            order.attempt,
-            self._sink.landed,
-            complete,
-            total,
-            broke,
-            cancelled,
-            failure,
-            *(self._attempt.refused or ()),
-        )
-
-    def answered(self, accepted: Accepted, first: FirstByte) -> None:
-        """The answer fits: say so in the block, before any byte, and to the host."""
-        spec = self._order.spec
-        validator = _bounded(accepted.validator)
-        content_type = accepted.content_type and accepted.content_type[:_FIELD_LIMIT]
-        if spec.validator is None:
-            # Nothing is pinned yet, so this is the one request that may say what the asset is.
-            answer = Answer(
-                first.status, accepted.partial, content_type, validator, _shown(first.redirects), first.seconds
-            )
-            self._block.write_head(
-                accepted.total, RANGES_FLAG if accepted.partial else 0, HEAD_CODEC.encode(Head(answer))
-            )
-            self._wake.signal()
-        self._handler.report(
-            AttemptHeaders(
-                spec.request,
-                self._order.attempt,
-                first.status,
-                accepted.partial,
-                accepted.end,
-                accepted.total,
-                validator,
-                content_type,
-                first.url[:FINAL_URL_LIMIT],
-                first.seconds,
-                first.bare,
-                first.ranged,
-            )
-        )
-
-    def _landed(self, end: int) -> None:
-        self._block.publish(self._order.spec.lane, self._order.spec.generation, end)
-        self._wake.signal()
 
 
 def _failed(job: _Job, failure: Failure) -> AttemptEnded:
@@ -372,21 +263,4 @@ def _failed(job: _Job, failure: Failure) -> AttemptEnded:
         broke=False,
         cancelled=False,
         failure=failure,
-    )
-
-
-def _shown(redirects: tuple[str, ...]) -> tuple[str, ...]:
-    """Redirects for people: without secrets, and short enough for the block's room."""
-    limit = _REDIRECTS_LIMIT // max(len(redirects), 1)
-    shown = (redact(url).encode("ascii", "replace").decode() for url in redirects)
-    return tuple(url if len(url) <= limit else f"{url[: limit - 3]}..." for url in shown)
-
-
-def _bounded(validator: Validator) -> Validator:
-    """A validator longer than the block's room is none: it could not be compared later."""
-    return Validator(
-        *(
-            None if field is not None and len(field) > _FIELD_LIMIT else field
-            for field in (validator.etag, validator.last_modified, validator.date)
-        )
     )

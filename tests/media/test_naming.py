@@ -18,7 +18,6 @@ from kithara_actors.logic.naming import (
     digested_url,
     extension,
     origin_of,
-    redact,
     split_userinfo,
 )
 
@@ -160,40 +159,6 @@ class TestUserinfo:
 )
 def test_origin(url: str, origin: str) -> None:
     assert origin_of(url) == origin
-
-
-class TestRedact:
-    @pytest.mark.parametrize(
-        ("url", "shown"),
-        [
-            ("https://h/a.mp3", "https://h/a.mp3"),
-            ("https://h:8080/a?x=1&y=2#f", "https://h:8080/a?x=…&y=…"),
-            ("https://h/a?x=1;y=2&&z=", "https://h/a?x=…;y=…&&z=…"),
-            ("https://h/a?token", "https://h/a?…"),
-            ("https://h/a?", "https://h/a?"),
-            ("https://h/a?x=b=c?d", "https://h/a?x=…"),
-            ("https://u:p@h/a", "https://…@h/a"),
-            ("https://u:p@q@h/a", "https://…@h/a"),
-            ("https://u:p?q#r@h/a", "https://…@h/a"),
-            ("https://h/a@b", "https://h/a@b"),
-            ("//u:p@h/a", "//…@h/a"),
-            ("u:p@h/a?x=1", "…@h/a?x=…"),
-            ("/music/What's up? #1.flac", "/music/What's up? #1.flac"),
-            ("", ""),
-        ],
-    )
-    def test_shows(self, url: str, shown: str) -> None:
-        assert redact(url) == shown
-
-    @given(st.text(alphabet="abcXYZ019%:@!$*+", min_size=1).map(lambda text: f"S{text}S"))
-    def test_hides_userinfo_values_and_fragment(self, secret: str) -> None:
-        shown = redact(f"https://{secret}@h/a?k={secret}&{secret.replace('=', '')}#{secret}")
-        assert shown == "https://…@h/a?k=…&…"
-
-    @given(st.text())
-    def test_never_raises(self, text: str) -> None:
-        assert isinstance(redact(text), str)
-        redact("https://" + text)
 
 
 class TestExtension:

@@ -201,7 +201,7 @@ def test_a_body_read_through_something_else_is_paced_and_paid_for(
     attempt = Attempt()
     response = desk.transport.open(attempt, url, {})
     pace = Pace([Meter(words, 0, 1e5)], attempt)
-    paced = PacedFraming(framing.framing_of(response), pace)
+    paced = PacedFraming(framing.framing_of(response, WAIT), pace)
     began = monotonic()
     pieces = []
     while data := paced.take(MIB):
@@ -221,7 +221,7 @@ def test_a_cancel_ends_the_wait_of_what_is_read_through_something_else(
     got = desk.get(origin.add("/a", Resource(size=1000)))
     waits = Waits(got, monkeypatch)
     response = desk.transport.open(got.attempt, origin.url("/a"), {})
-    paced = PacedFraming(framing.framing_of(response), Pace([Meter(words, 0, 1.0)], got.attempt))
+    paced = PacedFraming(framing.framing_of(response, WAIT), Pace([Meter(words, 0, 1.0)], got.attempt))
     canceller = threading.Thread(target=lambda: waits.begun.wait(WAIT) and got.attempt.cancel())
     canceller.start()
     with pytest.raises(Cancelled):

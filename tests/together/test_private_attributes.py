@@ -114,7 +114,7 @@ def test_the_response_below_is_there(bench: Bench, papers: Papers, kind: str) ->
     def look(via: Any, url: str) -> None:
         attempt = Attempt()
         response = via.open(attempt, url, {})
-        assert not isinstance(framing.framing_of(response), framing._Public)
+        assert not isinstance(framing.framing_of(response, 1.0), framing._Public)
         byte_path.close(response, attempt)
 
     reach(bench, papers, kind, look)

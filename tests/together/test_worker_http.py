@@ -228,7 +228,7 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     name: str = request.param
     monkeypatch.setattr(byte_path, "_SPLICE_FROM", 1 if name == "splice" else 1 << 60)
     if name == "public":
-        monkeypatch.setattr(byte_path, "framing_of", framing._Public)
+        monkeypatch.setattr(byte_path, "framing_of", lambda response, _: framing._Public(response))
     return name
 
 
@@ -293,7 +293,7 @@ def test_the_private_attributes_of_urllib3_are_there(desk: Desk, origin: Origin)
     """Without them all is slower, and nothing else would tell."""
     attempt = Attempt()
     response = desk.transport.open(attempt, origin.add("/a", Resource(size=10)), {})
-    assert not isinstance(framing.framing_of(response), framing._Public)
+    assert not isinstance(framing.framing_of(response, WAIT), framing._Public)
     assert attempt.plain
     byte_path.close(response, attempt)
 
@@ -824,7 +824,7 @@ def test_tls_bodies_arrive_whole_and_keep_the_connection(
     public: bool,
 ) -> None:
     if public:
-        monkeypatch.setattr(byte_path, "framing_of", framing._Public)
+        monkeypatch.setattr(byte_path, "framing_of", lambda response, _: framing._Public(response))
     data = body(7, 0, 2 * MIB)
 
     def twice(sock: socket.socket) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Mapping
 
-from kithara_actors.command.explain import explain
+from kithara_actors.command.explain import explain, without_url
 from kithara_actors.command.player.decoder import Decoding, Facts, SourceFile, UndecodableError, pyav
 from kithara_actors.command.player.sound import Format, StaleError
 from kithara_actors.command.player.tracks import Playing, Track
@@ -214,9 +214,10 @@ class Opened:
             case UndecodableError():
                 return str(error)
             case StorageFull():
-                return f"{error}; make room, or name a larger disk with the setting cache_dir"
+                text = without_url(str(error), self.track.source)
+                return f"{text}; make room, or name a larger disk with the setting cache_dir"
             case KitharaError():
-                return explain(error)
+                return explain(error, self.track.source, named=True)
             case FileNotFoundError():
                 return "there is no such file; check the path"
             case IsADirectoryError():
@@ -224,7 +225,7 @@ class Opened:
             case OSError():
                 return f"cannot be read: {error.strerror or error}"
             case _:
-                return explain(error)
+                return explain(error, self.track.source, named=True)
 
     def no_audio(self) -> str:
         """It was not taken for audio: what else it may be. Looks at its first bytes, so it may block."""

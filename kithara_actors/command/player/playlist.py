@@ -14,7 +14,7 @@ from kithara_actors.command.explain import CommandError, explain
 from kithara_actors.command.player.tracks import SOUND_SUFFIXES, Track
 from kithara_actors.command.text import clean
 from kithara_actors.errors import KitharaError
-from kithara_actors.logic.naming import HARMLESS_HEADERS, canonical_url, origin_of, redact
+from kithara_actors.logic.naming import HARMLESS_HEADERS, canonical_url, origin_of, redact, redact_source
 from kithara_actors.stream.reader import Stream
 from kithara_actors.system import ActorSystem
 
@@ -94,7 +94,8 @@ class _Reader:
                 found, base = self._remote_playlist(source, credentials, named=not place.chain)
             except KitharaError as error:
                 # Not asked for a second time: it has been tried as often as the settings allow.
-                self.tracks.append(Track(source, shown, title, refused=explain(error), credentials=credentials))
+                refused = explain(error, source, named=True)
+                self.tracks.append(Track(source, shown, title, refused=refused, credentials=credentials))
                 return
         if found is None:
             self.tracks.append(Track(source, shown, title, credentials=credentials))
@@ -257,4 +258,4 @@ def _suffix(path: str) -> str:
 
 
 def _shown(source: str) -> str:
-    return clean(redact(source) if "://" in source else source)
+    return clean(redact_source(source))
