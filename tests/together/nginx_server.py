@@ -154,6 +154,8 @@ class NginxServer:
         # nginx adopts a listening socket named in NGINX, as it does when its binary is replaced under load:
         # no free port to guess, and connections wait in the queue until it is ready.
         with socket.create_server(("127.0.0.1", self.port), backlog=511) as listener:
+            # Left as it is by nginx: two of its workers race for a connection, and the slower one would block.
+            listener.setblocking(False)
             configuration.write_text(self._configuration(binary), encoding="utf-8")
             number = listener.fileno()
             self._process = subprocess.Popen(
