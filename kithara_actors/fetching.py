@@ -23,7 +23,7 @@ _OURS = {
     "if-range": "a one-off request has nothing to compare",
 }
 _METHODS = ("GET", "HEAD")
-_SECRET = frozenset({"authorization", "cookie", "proxy-authorization", "set-cookie"})
+_SECRET = re.compile(r"auth|cookie|key|secret|session|signature|token", re.IGNORECASE)
 _CHARSET = re.compile(r";[ \t]*charset[ \t]*=[ \t]*(?:\"([^\"]*)\"|([^\s;\"]+))", re.IGNORECASE)
 
 
@@ -82,7 +82,7 @@ class Headers(Mapping[str, str]):
 
     def __repr__(self) -> str:
         """Credentials are hidden."""
-        shown = {name: "…" if name.lower() in _SECRET else value for name, value in self.items()}
+        shown = {name: "…" if _is_secret(name) else value for name, value in self.items()}
         return f"Headers({shown!r})"
 
 
@@ -203,6 +203,11 @@ class FetchResult:
     def __repr__(self) -> str:
         """Without headers, query values and body."""
         return f"<FetchResult {self.status} {redact(self.url)} {len(self.body)} bytes{' (partial)' * self.partial}>"
+
+
+def _is_secret(name: str) -> bool:
+    """Whether a header of this name may hold credentials."""
+    return _SECRET.search(name) is not None
 
 
 def _given(headers: Mapping[str, str] | None) -> Headers:

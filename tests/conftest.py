@@ -29,7 +29,11 @@ def pytest_configure(config: pytest.Config) -> None:
     """Gives the run a temporary directory of its own, so that what appears in it was made by the run."""
     leaks.mark()
     # A shell's background job ignores some signals, and so would every process that a test means to end by one.
-    for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    for number, handler in (
+        (signal.SIGINT, signal.default_int_handler),
+        (signal.SIGQUIT, signal.SIG_DFL),
+        (signal.SIGHUP, signal.SIG_DFL),
+    ):
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, handler)
     # pytest keeps the last base directories for their reader: those stay where they would be.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import os
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -59,7 +60,35 @@ class View:
     unreached: tuple[int, int | None] = (0, None)
 
 
-class Content:
+class _Held(ABC):
+    """Has descriptors, for as long as somebody holds it; whoever made it is the first."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._holders = 1
+
+    def retain(self) -> bool:
+        """Hold the descriptors open until `release`. False if they are closed already."""
+        with self._lock:
+            if self._holders == 0:
+                return False
+            self._holders += 1
+            return True
+
+    def release(self) -> None:
+        """Let go; the last one closes everything."""
+        with self._lock:
+            self._holders -= 1
+            if self._holders:
+                return
+        self._free()
+
+    @abstractmethod
+    def _free(self) -> None:
+        """Close the descriptors; called once."""
+
+
+class Content(_Held):
     """Shared by one Source and its readers; freed when the last of them lets go. Safe from any thread."""
 
     def __init__(self, content: ContentId) -> None:
@@ -79,8 +108,7 @@ class Content:
         self.outline_asked = False
         self._successor: Content | None = None
         self._fd = -1
-        self._holders = 1
-        self._lock = threading.Lock()
+        super().__init__()
 
     @property
     def fd(self) -> int:
@@ -102,21 +130,8 @@ class Content:
             self.path = path
             self.wake.signal()
 
-    def retain(self) -> bool:
-        """Hold the descriptors open until `release`. False if they are closed already."""
-        with self._lock:
-            if self._holders == 0:
-                return False
-            self._holders += 1
-            return True
-
-    def release(self) -> None:
-        """Let go; the last one closes everything."""
-        with self._lock:
-            self._holders -= 1
-            if self._holders:
-                return
-            fd, self._fd = self._fd, -1
+    def _free(self) -> None:
+        fd, self._fd = self._fd, -1
         self.block.close()
         self.wake.close()
         if fd >= 0:
@@ -203,7 +218,7 @@ class Content:
             end = reached
 
 
-class Landing:
+class Landing(_Held):
     """Where one answer lands that nobody reads before it is complete: memory, without progress or wake-up.
 
     Freed when the last holder lets go. Safe from any thread.
@@ -212,29 +227,15 @@ class Landing:
     def __init__(self, content: ContentId) -> None:
         self.id = content
         self.fd = memory_file("kithara-landing")
-        self._holders = 1
-        self._lock = threading.Lock()
+        super().__init__()
 
     @property
     def descriptors(self) -> tuple[int, ...]:
         """What a worker needs: the data."""
         return (self.fd,)
 
-    def retain(self) -> bool:
-        """Hold the descriptor open until `release`. False if it is closed already."""
-        with self._lock:
-            if self._holders == 0:
-                return False
-            self._holders += 1
-            return True
-
-    def release(self) -> None:
-        """Let go; the last one closes it."""
-        with self._lock:
-            self._holders -= 1
-            if self._holders:
-                return
-            fd, self.fd = self.fd, -1
+    def _free(self) -> None:
+        fd, self.fd = self.fd, -1
         os.close(fd)
 
 

@@ -29,7 +29,7 @@ class SourceCalls:
 class Place:
     """Where redirects have led: later ranges are asked for there. `bare`: the caller's headers were left on the way."""
 
-    url: str
+    url: str = field(repr=False)
     bare: bool
 
 

@@ -5,7 +5,7 @@ Import them from `kithara_actors.messages.commands`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from actors.messages.command import Command
 from kithara_actors.values import RequestId
@@ -42,8 +42,8 @@ class CollectedHead(Command):
     status: int
     partial: bool
     total: int | None
-    url: str
-    headers: tuple[tuple[str, str], ...]
+    url: str = field(repr=False)
+    headers: tuple[tuple[str, str], ...] = field(repr=False)
 
 
 COLLECTOR_COMMANDS: tuple[type[Command], ...] = (Collect, Abandon, CollectedHead)

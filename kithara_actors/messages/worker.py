@@ -114,7 +114,7 @@ class AttemptHeaders(Command):
     seconds: float
     bare: bool
     ranged: bool
-    headers: tuple[tuple[str, str], ...] = ()
+    headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -258,7 +258,7 @@ class _Public:
 
     unread = 0
 
-    def __init__(self, response: HTTPResponse, _records: ssl.SSLSocket | None = None) -> None:
+    def __init__(self, response: HTTPResponse) -> None:
         self._response = response
         self.ended = False
 

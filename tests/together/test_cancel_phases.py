@@ -148,7 +148,7 @@ def test_cancel_while_the_answer_comes(
 def test_cancel_in_a_body_read_by_documented_calls_alone(
     bench: Bench, papers: Papers, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
-    monkeypatch.setattr(byte_path, "framing_of", framing._Public)
+    monkeypatch.setattr(byte_path, "framing_of", lambda response, *_: framing._Public(response))
     stage = Stage("large body")
     with connection(kind, bench, papers, stage) as (via, url):
         fetch = bench.fetch(via, url).start()

@@ -54,7 +54,7 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     name: str = request.param
     monkeypatch.setattr(byte_path, "_SPLICE_FROM", 1 if name == "splice" else 1 << 60)
     if name == "public":
-        monkeypatch.setattr(byte_path, "framing_of", framing._Public)
+        monkeypatch.setattr(byte_path, "framing_of", lambda response, *_: framing._Public(response))
     return name
 
 

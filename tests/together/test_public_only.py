@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, Self
 
 import pytest
-from urllib3.connectionpool import HTTPConnectionPool
 
 from kithara_actors import ActorSystem, PolicyError, public_only
 from kithara_actors.errors import ConnectError, ProtocolError
@@ -326,18 +325,6 @@ def test_a_name_that_only_the_proxy_knows_is_not_asked_for(monkeypatch: pytest.M
         with pytest.raises(ConnectError, match="cannot resolve host"):
             fetch(via, "http://music.test/a")
         assert proxy.asked == []
-
-
-def test_behind_a_proxy_that_is_no_http_proxy_it_is_the_same(origin: Origin, monkeypatch: pytest.MonkeyPatch) -> None:
-    """SOCKS has pools of its own, which connect as they please."""
-    origin.add("/a", Resource(size=SIZE))
-    with transport(public_only=True) as via:
-        pool = HTTPConnectionPool("127.0.0.1", port_of(origin))
-        monkeypatch.setattr(via, "_pool", lambda *_: pool)
-        with pytest.raises(PolicyError, match=r"10\.0\.0\.1 is a private address"):
-            fetch(via, "http://10.0.0.1/a")
-        pool.close()
-    assert origin.requests == []
 
 
 # --- The whole system

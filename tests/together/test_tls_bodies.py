@@ -37,7 +37,7 @@ def once(data: bytes) -> Any:
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Both ways that a body over TLS can take."""
     if request.param == "public":
-        monkeypatch.setattr(byte_path, "framing_of", framing._Public)
+        monkeypatch.setattr(byte_path, "framing_of", lambda response, *_: framing._Public(response))
     return str(request.param)
 
 

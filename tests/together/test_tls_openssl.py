@@ -81,7 +81,7 @@ def test_new_keys_within_a_body(
 ) -> None:
     """R asks for a certificate as well, which we have not: the server may break off."""
     if way == "public":
-        monkeypatch.setattr(byte_path, "framing_of", framing._Public)
+        monkeypatch.setattr(byte_path, "framing_of", lambda response, *_: framing._Public(response))
     half = len(DATA) // 2
     with s_server(papers, version) as (port, says, hears):
         via = bench.transport(verify=papers.bundle)

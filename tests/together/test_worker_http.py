@@ -228,7 +228,7 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     name: str = request.param
     monkeypatch.setattr(byte_path, "_SPLICE_FROM", 1 if name == "splice" else 1 << 60)
     if name == "public":
-        monkeypatch.setattr(byte_path, "framing_of", lambda response, _: framing._Public(response))
+        monkeypatch.setattr(byte_path, "framing_of", lambda response, *_: framing._Public(response))
     return name
 
 
@@ -824,7 +824,7 @@ def test_tls_bodies_arrive_whole_and_keep_the_connection(
     public: bool,
 ) -> None:
     if public:
-        monkeypatch.setattr(byte_path, "framing_of", lambda response, _: framing._Public(response))
+        monkeypatch.setattr(byte_path, "framing_of", lambda response, *_: framing._Public(response))
     data = body(7, 0, 2 * MIB)
 
     def twice(sock: socket.socket) -> None:
