@@ -185,9 +185,11 @@ class FetchResult:
     def encoding(self) -> str:
         """The charset of the Content-Type; UTF-8 where it names none, or none that Python has."""
         match = _CHARSET.search(self.content_type or "")
-        name = "utf-8" if match is None else match[1] or match[2]
+        name = "utf-8" if match is None else match[1] or match[2] or "utf-8"
         try:
-            return codecs.lookup(name).name if name else "utf-8"
+            # Some codecs of Python decode nothing at all, or raise whatever they are told to do instead.
+            b"\xff".decode(name, "replace")
+            return codecs.lookup(name).name
         except (LookupError, ValueError):
             return "utf-8"
 

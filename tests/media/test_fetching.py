@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import pickle
+from encodings.aliases import aliases
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 import kithara_actors
@@ -204,9 +205,13 @@ def test_the_charset(content_type: str | None, encoding: str) -> None:
     assert result(headers=headers).content_type == content_type
 
 
-@given(st.text(max_size=40))
-def test_text_never_fails(content_type: str) -> None:
-    assert isinstance(result(headers=Headers({"Content-Type": f"text/plain; charset={content_type}"})).text, str)
+@given(st.text(max_size=40) | st.sampled_from(sorted({*aliases.values(), "undefined", "idna", "punycode", "hex"})))
+@example("undefined")
+@example("idna")
+def test_text_never_fails(charset: str) -> None:
+    said = result(headers=Headers({"Content-Type": f"text/plain; charset={charset}"}))
+    assert isinstance(said.text, str)
+    assert isinstance(dataclasses.replace(said, body=bytes(range(256)) * 2).text, str)
 
 
 def test_what_a_result_tells() -> None:
