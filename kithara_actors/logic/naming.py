@@ -1,4 +1,4 @@
-"""What an asset is called: URL forms, file extension, checked headers, cache key (DESIGN section 10).
+"""What an asset is called: URL forms, file extension, checked headers, cache key.
 
 Everything here is known before any I/O, so misuse is a ValueError or TypeError at `open()`. No text of an
 error shows a header value, userinfo or a query value: those may be credentials.

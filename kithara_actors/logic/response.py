@@ -1,4 +1,4 @@
-"""Sans-I/O validation of HTTP answers (DESIGN section 8): nothing is read from a body before `check`
+"""Sans-I/O validation of HTTP answers (docs/http.md): nothing is read from a body before `check`
 accepted it.
 
 Sources: RFC 9110 (HTTP semantics), sections 8.6 Content-Length, 8.8 validators, 13.1.5 If-Range, 14 range
@@ -127,8 +127,8 @@ def range_header(start: int, end: int | None) -> str:
 def request_headers(asked: Asked, caller: Mapping[str, str] | None = None) -> dict[str, str]:
     """The headers of the request for `asked`; those of `caller` are kept where this library sets none itself.
 
-    A range is asked for even without a validator: the answer is then pinned by its total alone (DESIGN
-    section 8). ValueError as for `range_header`.
+    A range is asked for even without a validator: the answer is then pinned by its total alone. ValueError as for
+    `range_header`.
     """
     own: dict[str, str] = {}
     if asked.identity or asked.ranged:

@@ -25,7 +25,7 @@ class Final:
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """The budget of one request (DESIGN section 8).
+    """The budget of one request (docs/http.md).
 
     `max_retries` counts attempts after the first, as long as none makes progress; `base`, `cap` and
     `retry_after_limit` are seconds; `renew_after` is the bytes that must land to renew the budget.

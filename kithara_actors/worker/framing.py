@@ -1,7 +1,7 @@
 """Where a body ends: by length, by chunks, or with the connection (RFC 9112 sections 6.3 and 7.1).
 
 Reads the buffered reader under the response, 1.3 to 1.5 times as fast as urllib3's own calls
-(MEASUREMENTS.md); if a release of urllib3 hides it, `_Public` does the same through documented calls.
+(measured on two cores); if a release of urllib3 hides it, `_Public` does the same through documented calls.
 """
 
 from __future__ import annotations
@@ -129,8 +129,7 @@ class _Reader:
     def _take_records(self, records: ssl.SSLSocket, view: memoryview) -> int:
         """Wait for one record, then take those that are there as well.
 
-        A record holds 16 KiB, and storing and publishing each costs as much as its decryption: 1.6 times the
-        processor time in all.
+        A record holds 16 KiB, and to store and publish each by itself takes a good tenth more processor time in all.
         """
         if self._problem is not None:
             problem, self._problem = self._problem, None

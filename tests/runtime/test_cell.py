@@ -158,7 +158,7 @@ def test_an_exception_in_an_ask_goes_to_the_caller_and_keeps_the_state(house: Ho
 
 @pytest.mark.parametrize("what", ["SystemExit", "KeyboardInterrupt", "GeneratorExit"])
 def test_what_would_end_the_host_ends_its_actor_only(house: House, what: str) -> None:
-    """Plain Pykka stops every actor of the process here and leaves the asker waiting (SUPERVISION F12)."""
+    """Plain Pykka stops every actor of the process here and leaves the asker waiting."""
     acts = Acts()
     bystander = house.spawn("bystander", Acts)
     address = house.spawn("a", lambda: acts)
@@ -366,7 +366,7 @@ def test_nothing_starts_after_the_stop() -> None:
 
 
 def test_every_ask_ends_when_it_races_a_stop() -> None:
-    """Plain Pykka loses some of these for ever (SUPERVISION F14: 194 of 36,000 on 3.11)."""
+    """Plain Pykka loses some of these for ever."""
     actors, asks = 300, 12
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)

@@ -244,7 +244,7 @@ def test_bytes_behind_a_body_are_not_taken_for_the_next_answer(bench: Bench, pap
 
 
 def test_many_records_are_taken_at_a_time(bench: Bench, papers: Papers) -> None:
-    """One of 16 KiB after the other costs 1.6 times the processor time."""
+    """One of 16 KiB after the other costs a good tenth more processor time."""
     data = media(8 << 20)
     writes: list[int] = []
     gate = threading.Event()
