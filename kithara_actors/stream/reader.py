@@ -339,7 +339,7 @@ class Stream(io.BufferedIOBase):
             self._own.close()
             self._copy.forget()
         if self.events is not None:
-            self.events.close()
+            self.events.finish()
 
     def __del__(self) -> None:
         if self._closed:

@@ -53,6 +53,10 @@ class Subscription:
         """Whether nothing more will be added."""
         return self._ended
 
+    def finish(self) -> None:
+        """Take what has been published up to now, and end after it. Idempotent; from any thread; does not block."""
+        self._on_close(self)
+
     def close(self) -> None:
         """Take no more events and wake who waits. Idempotent; from any thread; does not block."""
         self.end()
@@ -115,8 +119,11 @@ class Subscribers:
             return self._known.get(subscriber)
 
     def remove(self, subscriber: int) -> None:
+        """Forget the subscription, which ends after what it holds."""
         with self._lock:
-            self._known.pop(subscriber, None)
+            subscription = self._known.pop(subscriber, None)
+        if subscription is not None:
+            subscription.end()
 
     def end_all(self) -> None:
         """The system has stopped: every subscription ends after what it holds."""

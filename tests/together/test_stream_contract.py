@@ -586,6 +586,19 @@ def test_wait_complete_that_is_not_complete_in_time_is_no_error(origin: Origin, 
 # --- Events
 
 
+def test_what_was_published_before_the_close_is_still_told(system: ActorSystem, origin: Origin) -> None:
+    """However far behind the bus is: each stream is closed as soon as it is complete."""
+    for number in range(30):
+        url = origin.add(f"/told/{number}.mp3", Resource(size=5_000, seed=number))
+        with system.open(url, subscribe=True) as stream:
+            assert stream.wait_complete(HANG)
+        events = stream.events
+        assert events is not None
+        assert [envelope.event for envelope in events if isinstance(envelope.event, CacheComplete)] == [
+            CacheComplete(5_000)
+        ]
+
+
 def test_events_of_one_download(origin: Origin, system: ActorSystem, path: str) -> None:
     url = origin.add(path, Resource(12)) + "?token=secret"
     with system.open(url, subscribe=True) as stream:
@@ -620,8 +633,8 @@ def test_events_of_one_download(origin: Origin, system: ActorSystem, path: str) 
                     assert event == ReadProgress(12, 12)
         assert len([event for event in seen if isinstance(event, ReadProgress)]) == 1
         assert EndOfStream(12) in seen
+    assert stream.events.get(HANG) is None
     assert stream.events.ended
-    assert stream.events.get(0) is None
 
 
 def test_seek_events_come_with_the_read(origin: Origin, system: ActorSystem, path: str) -> None:

@@ -178,6 +178,12 @@ class Peer:
                 else:
                     with self._tls.wrap_socket(sock, server_side=True) as secure:
                         self._handler(secure)
+        except ssl.SSLError as error:
+            self.failed.append(error)
+            # To close with a request unread would reset the connection, and may take our alert along.
+            with contextlib.suppress(OSError):
+                handle.shutdown(socket.SHUT_WR)
+            sees_the_end(handle)
         except OSError as error:
             self.failed.append(error)
         finally:
