@@ -15,7 +15,7 @@ from stream_kit import HANG, Call, watching
 from test_worker_http import Scripted
 
 from actors.clock import monotonic
-from kithara_actors import ActorSystem, Cancelled
+from kithara_actors import ActorSystem, Cancelled, FetchCommand
 from kithara_actors.cli import main
 from kithara_actors.events import (
     FirstByte,
@@ -349,3 +349,15 @@ def test_the_command_keeps_to_a_limit_of_the_environment(
     began = monotonic()
     assert main(["get", url]) == 0
     assert monotonic() - began >= least(1200 * KIB, MIB)
+
+
+def test_a_body_that_is_decoded_is_paid_for_as_it_came(origin: Origin) -> None:
+    """Zeros shrink to a thousandth, noise does not: what counts is what the connection carried."""
+    zeros = origin.add("/zeros", Resource(data=bytes(4 * MIB), always=Fault(encoding="gzip")))
+    noise = origin.add("/noise", Resource(60 * KIB, seed=3, always=Fault(encoding="gzip")))
+    with ActorSystem.start(workers=1, max_rate=40 * KIB) as system:
+        # Decoded, these would take 100 seconds.
+        assert system.execute(FetchCommand.get(zeros), timeout=HANG).body == bytes(4 * MIB)
+        began = monotonic()
+        assert system.execute(FetchCommand.get(noise), timeout=HANG).body == body(3, 0, 60 * KIB)
+        assert monotonic() - began >= least(60 * KIB, 40 * KIB)
