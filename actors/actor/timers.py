@@ -37,6 +37,10 @@ class Timers:
         """
         self._arrivals.put((self._clock() + delay, lambda: address.tell(command)))
 
+    def call(self, delay: float, call: Callable[[], object]) -> None:
+        """Run `call` on the timer thread in `delay` seconds. It must not block; what it raises is logged."""
+        self._arrivals.put((self._clock() + delay, call))
+
     def soon(self, call: Callable[[], object]) -> None:
         """Run `call` on the timer thread, soon. It must not block; what it raises is logged. Never blocks."""
         self._arrivals.put((self._clock(), call))
