@@ -120,7 +120,7 @@ class Cell(pykka.ThreadingActor):
         self._make = make
         self._codec = codec
         self._keeper = keeper
-        self._restart_on = (Crash, *restart_on)
+        self._restart_on: tuple[type[BaseException], ...] = (Crash, *restart_on)
         self._behaviour: Behaviour | None = None
         self._incarnation = 0
         self._stoppers: list[pykka.Future[Any] | None] = []
@@ -155,10 +155,9 @@ class Cell(pykka.ThreadingActor):
     def abandon(self) -> None:
         """Its thread hangs: refuse what waits and what was asked; what the thread may still say is discarded."""
         self._over = self._abandoned = True
-        self._close(
-            ActorHungError(f"{self._name} hangs in {type(self._behaviour).__name__}; its thread is left behind")
-        )
-        _refuse(self._asked, ActorHungError(f"{self._name} did not answer in its time; its thread is left behind"))
+        hung = ActorHungError(f"{self._name} did not end in its time; its thread is left behind")
+        self._close(hung)
+        _refuse(self._asked, hung)
         self._answer_stoppers()
 
     @property

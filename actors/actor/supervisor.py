@@ -97,7 +97,7 @@ class Supervisor(Keeper):
         clock: Clock = monotonic,
         draw: Callable[[], float] | None = None,
     ) -> None:
-        """`each`: many children that are alike, see `Supervision`. `timers` have to run. ValueError for a wrong mixture."""
+        """`each`: many children that are alike; see `Supervision`, also for what is a ValueError. `timers` must run."""
         self.name = name
         self._codec = codec
         self._timers = timers
@@ -180,7 +180,7 @@ class Supervisor(Keeper):
         if child is not None:
             child.up.set()
         if incarnation > 1:
-            self._hooks.restarted(name, incarnation)
+            self._say(self._hooks.restarted, name, incarnation)
 
     def not_started(self, name: str, incarnation: int, error: BaseException) -> None:
         child = self._children.get(name)
@@ -205,10 +205,10 @@ class Supervisor(Keeper):
         self._do(Halted(name, incarnation))
 
     def failed(self, name: str, error: BaseException) -> None:
-        self._hooks.failed(name, self._supervision.incarnation(name), error, asked=True)
+        self._say(self._hooks.failed, name, self._supervision.incarnation(name), error, asked=True)
 
     def dead_letter(self, name: str, reason: str) -> None:
-        self._hooks.dead_letter(name, reason)
+        self._say(self._hooks.dead_letter, name, reason)
 
     def gone(self, name: str) -> None:
         self._gone(name, hung=False)
@@ -220,7 +220,7 @@ class Supervisor(Keeper):
             actions = self._supervision.handle(event, self._clock(), self._draw())
             reports = self._carry_out(actions)
         for report in reports:
-            report()
+            self._say(report)
         return bool(actions)
 
     def _carry_out(self, actions: list[Action]) -> list[Callable[[], object]]:
@@ -278,7 +278,7 @@ class Supervisor(Keeper):
         child.gone.set()
         child.up.set()
         self._do(Gone(name, hung))
-        self._hooks.ended(name, spent=child.spent, hung=hung)
+        self._say(self._hooks.ended, name, spent=child.spent, hung=hung)
 
     def _info(self, name: str, now: float) -> ChildInfo:
         supervision, child = self._supervision, self._children[name]
@@ -289,7 +289,14 @@ class Supervisor(Keeper):
 
     def _report(self, name: str, incarnation: int, error: BaseException) -> None:
         logger.error("%s, incarnation %d, crashed\n%s", name, incarnation, "".join(traceback.format_exception(error)))
-        self._hooks.failed(name, incarnation, error, asked=False)
+        self._say(self._hooks.failed, name, incarnation, error, asked=False)
+
+    def _say(self, hook: Callable[..., object], *args: object, **how: object) -> None:
+        """Whatever a hook raises, supervision goes on."""
+        try:
+            hook(*args, **how)
+        except BaseException:
+            logger.exception("%s: a hook failed", self.name)
 
 
 def _line(error: BaseException) -> str:

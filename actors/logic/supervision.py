@@ -157,7 +157,7 @@ class Supervision:
                 child = self._current(name, incarnation, ChildState.STARTING)
                 return [] if child is None else self._not_started(child, now, draw, resource=resource)
             case Exited(name, incarnation):
-                child = self._current(name, incarnation, ChildState.UP, ChildState.HALTING)
+                child = self._current(name, incarnation, ChildState.UP, ChildState.HALTING, ChildState.RESTARTING)
                 return [] if child is None else self._exited(child, event, now, draw)
             case Halted(name, incarnation):
                 child = self._current(name, incarnation, ChildState.HALTING)
@@ -208,8 +208,10 @@ class Supervision:
         return self._failed(child, now, draw, resource=resource)
 
     def _exited(self, child: _Child, event: Exited, now: float, draw: float) -> list[Action]:
-        if child.state is ChildState.HALTING:
+        if child.state is ChildState.HALTING and event.how is not Exit.HOST_STOP:
             return self._halted(child)
+        if child.state is ChildState.RESTARTING and comes_back(child.restart, event.how):
+            return []  # stopped while it waits to be started
         child.state = ChildState.RESTARTING
         if event.how is Exit.HOST_STOP:
             # The host stops its actors one by one, until none is left: who restarts one is in its way.

@@ -11,8 +11,11 @@ import pykka
 import pytest
 
 from actors.actor.address import Address, AskTimeout
-from actors.actor.cell import Behaviour, Cell, CellHooks, StopSelf
+from actors.actor.cell import Behaviour, Cell, StopSelf
+from actors.actor.children import ChildSpec
+from actors.actor.supervisor import Supervisor, SupervisorHooks
 from actors.actor.system import Runtime
+from actors.actor.timers import Timers
 from actors.errors import CodecError
 from actors.messages.codec import Codec
 from actors.messages.command import Command
@@ -84,26 +87,29 @@ class Acts(Behaviour):
 
 
 @dataclass
-class Hooks(CellHooks):
+class Hooks(SupervisorHooks):
     crashes: list[tuple[str, BaseException]] = field(default_factory=list)
     ends: list[str] = field(default_factory=list)
     letters: list[tuple[str, str]] = field(default_factory=list)
     crash_raises: BaseException | None = None
     end_raises: BaseException | None = None
 
-    def crashed(self, name: str, error: BaseException, text: str) -> None:
-        assert "Traceback" in text or "told so" in text
-        self.crashes.append((name, error))
+    def failed(self, child: str, incarnation: int, error: BaseException, *, asked: bool) -> None:
+        assert incarnation == 1
+        if not asked:
+            self.crashes.append((child, error))
         if self.crash_raises is not None:
             raise self.crash_raises
 
-    def ended(self, name: str) -> None:
-        self.ends.append(name)
+    def ended(self, child: str, *, spent: bool, hung: bool) -> None:
+        assert not spent
+        assert not hung
+        self.ends.append(child)
         if self.end_raises is not None:
             raise self.end_raises
 
-    def dead_letter(self, name: str, reason: str) -> None:
-        self.letters.append((name, reason))
+    def dead_letter(self, child: str, reason: str) -> None:
+        self.letters.append((child, reason))
 
 
 class House:
@@ -117,9 +123,7 @@ class House:
 
     def spawn(self, name: str, make: Callable[[], Behaviour], ready_within: float | None = LONG) -> Address:
         address = self.runtime.spawn(name, make, ready_within=ready_within)
-        cell = self.runtime._cells.get(name)
-        if cell is not None and cell.thread is not None:
-            self.threads.append(cell.thread)
+        self.threads += [thread for each, thread in self.runtime._root.threads() if each == name]
         return address
 
     def join(self) -> None:
@@ -167,7 +171,8 @@ def test_what_would_end_the_host_ends_its_actor_only(house: House, what: str) ->
     assert isinstance(caught.value.__cause__, ERRORS[what])
     house.threads[-1].join(LONG)
     assert acts.stops == 1
-    assert [(name, type(error)) for name, error in house.hooks.crashes] == [("a", ERRORS[what])]
+    crashes = [] if what == "SystemExit" else [("a", ERRORS[what])]
+    assert [(name, type(error)) for name, error in house.hooks.crashes] == crashes
     assert house.hooks.ends == ["a"]
     assert bystander.ask(Echo(1), LONG) == Echo(1)
 
@@ -178,7 +183,9 @@ def test_an_exception_in_a_tell_crashes_its_actor_once(house: House, what: str) 
     address = house.spawn("a", lambda: acts)
     assert address.tell(Raise(what))
     house.join()
-    assert [(name, type(error)) for name, error in house.hooks.crashes] == [("a", ERRORS[what])]
+    # SystemExit is a wish, not a failure.
+    crashes = [] if what == "SystemExit" else [("a", ERRORS[what])]
+    assert [(name, type(error)) for name, error in house.hooks.crashes] == crashes
     assert house.hooks.ends == ["a"]
     assert acts.stops == 1
     assert not address.tell(Echo(1))
@@ -284,7 +291,7 @@ def test_a_start_that_fails_is_raised_and_leaves_nothing(house: House, error: Ba
     assert house.hooks.crashes == [("a", error)]
 
 
-def test_asks_sent_to_an_actor_whose_start_fails_are_refused() -> None:
+def test_asks_sent_to_an_actor_whose_start_fails_are_refused(house: House) -> None:
     held, gate = threading.Event(), threading.Event()
 
     def make() -> Behaviour:
@@ -292,18 +299,16 @@ def test_asks_sent_to_an_actor_whose_start_fails_are_refused() -> None:
         assert gate.wait(LONG)
         raise ValueError("told so")
 
-    hooks = Hooks()
-    cell = Cell.launch("a", make, CODEC, hooks)
+    address = house.spawn("a", make, ready_within=None)
     assert held.wait(LONG)
-    future = cell.actor_ref.ask(CODEC.encode(Echo(1)), block=False)
-    stop = cell.actor_ref.stop(block=False)
+    future = address._ref.ask(CODEC.encode(Echo(1)), block=False)
+    stop = address._ref.stop(block=False)
     gate.set()
     with pytest.raises(pykka.ActorDeadError):
         future.get(timeout=LONG)
     stop.get(timeout=LONG)
-    assert cell.thread is not None
-    cell.thread.join(LONG)
-    assert hooks.ends == ["a"]
+    house.join()
+    assert house.hooks.ends == ["a"]
 
 
 def test_without_a_thread_nothing_is_registered_and_no_hook_is_called(
@@ -352,7 +357,8 @@ def test_names_are_unique_while_in_use(house: House) -> None:
     address = house.spawn("a", Acts)
     with pytest.raises(ValueError, match="'a' exists already"):
         house.runtime.spawn("a", Acts)
-    address._ref.stop(block=True, timeout=LONG)
+    address.tell(Raise("StopSelf"))
+    house.join()
     house.spawn("a", Acts)
 
 
@@ -360,7 +366,7 @@ def test_nothing_starts_after_the_stop() -> None:
     house = House()
     house.spawn("a", Acts)
     assert house.runtime.stop(LONG) == []
-    with pytest.raises(RuntimeError, match="stopped"):
+    with pytest.raises(RuntimeError, match="stopping"):
         house.runtime.spawn("b", Acts)
     assert house.runtime.stop(LONG) == []
 
@@ -371,10 +377,14 @@ def test_every_ask_ends_when_it_races_a_stop() -> None:
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
     ok = dead = 0
+    timers = Timers()
+    timers.start()
     try:
         for start in range(0, actors, 50):
-            batch = [Cell.launch(f"racer-{start + n}", Acts, CODEC, Hooks()) for n in range(50)]
-            refs = [cell.actor_ref for cell in batch]
+            supervisor = Supervisor("racers", CODEC, timers)
+            batch = [supervisor.add(ChildSpec(name=f"racer-{start + n}", make=Acts)) for n in range(50)]
+            cells = [thread for _, thread in supervisor.threads()]
+            refs = [address._ref for address in batch]
             gate = threading.Barrier(3)
             futures: list[list[pykka.Future[bytes]]] = [[], []]
             refused = [0, 0]
@@ -410,9 +420,9 @@ def test_every_ask_ends_when_it_races_a_stop() -> None:
                     ok += 1
                 except pykka.ActorDeadError:
                     dead += 1
-            for cell in batch:
-                assert cell.thread is not None
-                cell.thread.join(LONG)
+            for thread in cells:
+                thread.join(LONG)
     finally:
+        assert timers.stop(LONG)
         sys.setswitchinterval(interval)
     assert ok + dead == actors * asks

@@ -20,7 +20,7 @@ def test_first_in_first_out() -> None:
         box.put(number)
     assert not box.empty()
     assert len(box) == 5
-    assert [box.get() for _ in range(5)] == list(range(5))
+    assert [box.get() for _ in range(5)] == [(None, number) for number in range(5)]
 
 
 def test_close_hands_back_what_was_queued_and_refuses_the_rest() -> None:
@@ -41,7 +41,7 @@ def test_get_waits_for_a_put() -> None:
     thread.start()
     box.put("here")
     thread.join(LONG)
-    assert got == ["here"]
+    assert got == [(None, "here")]
 
 
 def test_what_races_a_close_is_queued_or_refused_never_both() -> None:
@@ -99,7 +99,7 @@ def test_a_put_from_a_finalizer_inside_a_put_does_not_deadlock() -> None:
     thread.start()
     thread.join(LONG)
     assert not thread.is_alive()
-    assert [box.get(), box.get()] == ["from a finalizer", "first"]
+    assert [box.get(), box.get()] == [(None, "from a finalizer"), (None, "first")]
 
 
 def test_a_finalizer_during_close_is_refused() -> None:
