@@ -9,8 +9,8 @@ import os
 import sys
 import threading
 
-from actors.actor.cell import CellHooks
 from actors.actor.pool import PoolListener, WorkerPool
+from actors.actor.supervisor import SupervisorHooks
 from actors.actor.system import Runtime
 from actors.clock import monotonic
 from actors.messages.codec import Codec
@@ -260,21 +260,22 @@ class Assembly:
             self._downloader.tell(command)
 
 
-class _Hooks(CellHooks):
+class _Hooks(SupervisorHooks):
     def __init__(self, assembly: Assembly) -> None:
         self._assembly = assembly
 
-    def crashed(self, name: str, error: BaseException, text: str) -> None:  # noqa: ARG002
-        self._assembly.part_crashed(name, error)
+    def failed(self, child: str, incarnation: int, error: BaseException, *, asked: bool) -> None:  # noqa: ARG002
+        if not asked:
+            self._assembly.part_crashed(child, error)
 
     def shown(self, text: str) -> str:
         return redact_text(text)
 
-    def ended(self, name: str) -> None:
-        self._assembly.part_ended(name)
+    def ended(self, child: str, *, spent: bool, hung: bool) -> None:  # noqa: ARG002
+        self._assembly.part_ended(child)
 
-    def dead_letter(self, name: str, reason: str) -> None:
-        self._assembly.dead_letter(name, reason)
+    def dead_letter(self, child: str, reason: str) -> None:
+        self._assembly.dead_letter(child, reason)
 
 
 class _Listener(PoolListener):

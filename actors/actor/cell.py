@@ -83,6 +83,9 @@ class Keeper(Protocol):
     def gone(self, name: str) -> None:
         """The cell has ended, and its thread is about to."""
 
+    def log(self, name: str, what: str, error: BaseException) -> None:
+        """Something that has no other consequence went wrong."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Start:
@@ -344,8 +347,8 @@ class Cell(pykka.ThreadingActor):
                 behaviour.on_restart(reason)
             else:
                 behaviour.on_stop()
-        except BaseException:
-            logger.exception("%s: %s failed", self._name, "on_restart" if again else "on_stop")
+        except BaseException as error:  # noqa: BLE001 - it is logged, whatever it is
+            self._keeper.log(self._name, "on_restart failed" if again else "on_stop failed", error)
 
     # --- The end
 

@@ -67,6 +67,10 @@ class SupervisorHooks:
     def drained(self, supervisor: str, blame: str | None) -> None:
         """All children have ended; `blame` is the one that failed once too often, None if a stop was asked for."""
 
+    def shown(self, text: str) -> str:
+        """`text`, of an error with its traceback, as it may be logged: here as it is. May not raise."""
+        return text
+
 
 @dataclass(slots=True)
 class _Child:
@@ -210,6 +214,10 @@ class Supervisor(Keeper):
     def dead_letter(self, name: str, reason: str) -> None:
         self._say(self._hooks.dead_letter, name, reason)
 
+    def log(self, name: str, what: str, error: BaseException) -> None:
+        text = self._hooks.shown("".join(traceback.format_exception(error)))
+        logger.error("%s: %s\n%s", name, what, text)
+
     def gone(self, name: str) -> None:
         self._gone(name, hung=False)
 
@@ -288,15 +296,15 @@ class Supervisor(Keeper):
         return ChildInfo(name, state, incarnation, restarts, child.cell.waiting, child.error)
 
     def _report(self, name: str, incarnation: int, error: BaseException) -> None:
-        logger.error("%s, incarnation %d, crashed\n%s", name, incarnation, "".join(traceback.format_exception(error)))
+        self.log(name, f"incarnation {incarnation} crashed", error)
         self._say(self._hooks.failed, name, incarnation, error, asked=False)
 
     def _say(self, hook: Callable[..., object], *args: object, **how: object) -> None:
         """Whatever a hook raises, supervision goes on."""
         try:
             hook(*args, **how)
-        except BaseException:
-            logger.exception("%s: a hook failed", self.name)
+        except BaseException as error:  # noqa: BLE001 - it is logged, whatever it is
+            self.log(self.name, "a hook failed", error)
 
 
 def _line(error: BaseException) -> str:
