@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+from collections.abc import Callable
 from typing import Any
 
 import pykka
@@ -28,7 +29,7 @@ class Address:
         self._ref = ref
         self._codec = codec
         # Past Pykka's own tell: the mailbox refuses by itself, and takes the bytes as they are.
-        self._put = ref.actor_inbox.put
+        self._put: Callable[[Any], None] = ref.actor_inbox.put
 
     def tell(self, command: Command) -> bool:
         """Send; never blocks. False if the actor has stopped: the command is then dropped, by contract, unseen.

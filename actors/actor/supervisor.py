@@ -172,6 +172,28 @@ class Supervisor(Keeper):
         """Have all children end, the last one first, each after what is queued; nothing is restarted. Does not wait."""
         self._do(Drain())
 
+    def stop(self, timeout: float) -> list[str]:
+        """End all children and block until they have, at most about `timeout` seconds.
+
+        First in order, each after what is queued; in the second half of the time all at once, after what they handle.
+        Returns the names of those that are left behind.
+        """
+        deadline = self._clock() + timeout
+        threads = [(name, thread) for name, thread in self.threads() if thread is not threading.current_thread()]
+        self._do(Drain())
+        if not self._joined(threads, self._clock() + 0.5 * timeout):
+            self._do(Drain(hurry=True))
+            self._joined(threads, deadline)
+        left = [name for name, thread in threads if thread.is_alive()]
+        for name in left:
+            self._gone(name, hung=True)
+        return left
+
+    def _joined(self, threads: list[tuple[str, threading.Thread]], deadline: float) -> bool:
+        for _, thread in reversed(threads):
+            thread.join(max(0.0, deadline - self._clock()))
+        return not any(thread.is_alive() for _, thread in threads)
+
     def wait(self, timeout: float) -> bool:
         """Block until all children have ended after `drain` or giving up; False after `timeout` seconds."""
         return self._drained.wait(timeout)
@@ -241,10 +263,10 @@ class Supervisor(Keeper):
                 case Halt(name, incarnation):
                     self._children[name].cell.halt(incarnation)
                     self._watch(name, ChildState.HALTING, incarnation)
-                case End(name, spent):
+                case End(name, spent, now):
                     child = self._children[name]
                     child.spent = spent
-                    child.cell.end(drain=self._supervision.draining)
+                    child.cell.end(drain=self._supervision.draining and not now)
                     self._watch(name, ChildState.ENDING, self._supervision.incarnation(name))
                 case Delay(token, seconds, name, restarts):
                     self._timers.call(seconds, lambda token=token: self._do(Due(token)))  # type: ignore[misc]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 
 from actors.actor.address import Address
@@ -52,17 +51,10 @@ class Runtime:
     def stop(self, timeout: float) -> list[str]:
         """Stop every actor, last started first, then the timers; blocks at most about `timeout` seconds.
 
-        Each handles what was queued before the stop. Returns the names of those still running.
+        See `Supervisor.stop`. Returns the names of those still running.
         """
         deadline = self._clock() + timeout
-        threads = self._root.threads()
-        self._root.drain()
-        left = []
-        for name, thread in reversed(threads):
-            if thread is not threading.current_thread():
-                thread.join(max(0.05, deadline - self._clock()))
-                if thread.is_alive():
-                    left.append(name)
+        left = self._root.stop(timeout)
         if not self.timers.stop(max(0.05, deadline - self._clock())):
             left.append("timers")
         return left

@@ -169,8 +169,9 @@ class Supervision:
             case Terminate(name):
                 child = self._children.get(name)
                 return [] if child is None else self._end(child)
-            case Drain():
-                return self._drain(None)
+            case Drain(hurry):
+                ended = self._drain(None)
+                return [End(name, now=True) for name in reversed(self._children)] if hurry else ended
 
     # --- One child
 

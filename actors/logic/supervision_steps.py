@@ -96,7 +96,9 @@ class Terminate:
 
 @dataclass(frozen=True, slots=True)
 class Drain:
-    """End all children; nothing is started any more."""
+    """End all children in order; nothing is started any more. `hurry`: all at once, and without what is queued."""
+
+    hurry: bool = False
 
 
 Event = Added | Started | StartFailed | Exited | Halted | Gone | Due | Terminate | Drain
@@ -123,10 +125,12 @@ class Halt:
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """Have the child end for good; answered by `Gone`. `spent`: it has failed too often, alone."""
+    """Have the child end for good; answered by `Gone`. `spent`: it has failed too often, alone. `now`: it may not even
+    handle what is queued."""
 
     child: str
     spent: bool = False
+    now: bool = False
 
 
 @dataclass(frozen=True, slots=True)
