@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import ClassVar
 
 from actors.actor.address import Address
 from actors.actor.cell import Behaviour
@@ -19,7 +20,11 @@ __all__ = ["Runtime"]
 class Runtime:
     """The root supervisor of one system, and its timers. `spawn` and `address` are safe from any thread."""
 
+    wrap: ClassVar[Callable[[str, Behaviour], Behaviour] | None] = None
+    """Put around each behaviour of the systems that are made while it is set; see `actors.testing.sabotage`."""
+
     def __init__(self, codec: Codec, hooks: SupervisorHooks, clock: Clock = monotonic) -> None:
+        self._wrap = Runtime.wrap
         self.codec = codec
         self.timers = Timers(clock)
         self._clock = clock
@@ -38,7 +43,9 @@ class Runtime:
         restart: RestartType = RestartType.TEMPORARY,
     ) -> Address:
         """Start an actor under `name`; see `Supervisor.add`."""
-        return self._root.add(ChildSpec(name=name, make=make, restart=restart), ready_within=ready_within)
+        wrap = self._wrap
+        made = make if wrap is None else lambda: wrap(name, make())
+        return self._root.add(ChildSpec(name=name, make=made, restart=restart), ready_within=ready_within)
 
     def address(self, name: str) -> Address | None:
         """The address of a running actor, or None."""
