@@ -67,10 +67,14 @@ def comes_back(restart: RestartType, exit: Exit) -> bool:  # noqa: A002 - the fi
 
 @dataclass(frozen=True, slots=True)
 class Intensity:
-    """At most `restarts` within any `period` seconds; one more is too many. ValueError names a wrong field."""
+    """At most `restarts` within any `period` seconds; one more is too many. ValueError names a wrong field.
+
+    `lifetime` is the most restarts ever, however far apart; None for any number.
+    """
 
     restarts: int = 5
     period: float = 60.0
+    lifetime: int | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.restarts, bool) or not isinstance(self.restarts, int) or self.restarts < 0:
@@ -78,6 +82,9 @@ class Intensity:
         # Written so that a NaN fails as well.
         if isinstance(self.period, bool) or not isinstance(self.period, int | float) or not 0 < self.period < 1e9:
             raise ValueError(f"period must be a positive number of seconds, not {self.period!r}")
+        most = self.lifetime
+        if most is not None and (isinstance(most, bool) or not isinstance(most, int) or most < 0):
+            raise ValueError(f"lifetime must be a whole number that is not negative, or None, not {most!r}")
 
 
 @dataclass(slots=True)
@@ -86,15 +93,18 @@ class Window:
 
     intensity: Intensity
     _times: deque[float] = field(default_factory=deque)
+    _ever: int = 0
 
     def spend(self, now: float) -> bool:
         """Note one more restart at `now`; False if it is one too many."""
         self._forget(now)
+        self._ever += 1
         self._times.append(now)
         if len(self._times) > self.intensity.restarts + 1:
             # Who is past the limit learns nothing from how far, and no more is kept than the limit.
             self._times.popleft()
-        return len(self._times) <= self.intensity.restarts
+        lifetime = self.intensity.lifetime
+        return len(self._times) <= self.intensity.restarts and (lifetime is None or self._ever <= lifetime)
 
     def spent(self, now: float) -> int:
         """How many restarts count at `now`."""

@@ -21,9 +21,11 @@ from actors.logic.supervision_steps import (
     End,
     Event,
     Exited,
+    GaveUp,
     Gone,
     Halt,
     Halted,
+    HostStops,
     Start,
     Started,
     StartFailed,
@@ -41,9 +43,11 @@ __all__ = [
     "End",
     "Event",
     "Exited",
+    "GaveUp",
     "Gone",
     "Halt",
     "Halted",
+    "HostStops",
     "Start",
     "StartFailed",
     "Started",
@@ -98,21 +102,32 @@ class Supervision:
         backoff: Backoff | None = None,
         *,
         each: bool = False,
+        outlives: bool = False,
     ) -> None:
         """`each`: the children are many and alike. Each has a limit of its own and ends alone when that is spent; they
-        are stopped all at once. ValueError unless they are restarted one for one."""
+        are stopped all at once. ValueError unless they are restarted one for one.
+
+        `outlives`: when the host stops one child, the others go on; else that is the beginning of the end of all.
+        """
         if each and strategy is not Strategy.ONE_FOR_ONE:
             raise ValueError(f"children with limits of their own are restarted one_for_one, not {strategy}")
         self._strategy = strategy
         self._intensity = intensity or Intensity()
         self._backoff = backoff or Backoff()
         self._each = each
+        self._outlives = outlives
         self._children: dict[str, _Child] = {}
         self._window = Window(self._intensity)
         self._rounds: dict[str, _Round] = {}
         self._tokens = 0
         self._draining = False
         self._blame: str | None = None
+        self._host = False
+
+    @property
+    def blame(self) -> str | None:
+        """The child that was given up, and all others with it."""
+        return self._blame
 
     @property
     def draining(self) -> bool:
@@ -166,12 +181,14 @@ class Supervision:
                 return self._gone(name, hung=hung)
             case Due(token):
                 return self._due(token)
-            case Terminate(name):
+            case HostStops(name):
+                return self._host_stops() if name in self._children else []
+            case Terminate(name, drain):
                 child = self._children.get(name)
-                return [] if child is None else self._end(child)
+                return [] if child is None else self._end(child, drain=drain)
             case Drain(hurry):
                 ended = self._drain(None)
-                return [End(name, now=True) for name in reversed(self._children)] if hurry else ended
+                return self._hurry() if hurry and self._children else ended
 
     # --- One child
 
@@ -183,6 +200,12 @@ class Supervision:
         child = self._children[name] = _Child(name, restart)
         if self._each:
             child.window = Window(self._intensity)
+        round_ = self._round_of(child)
+        if round_ is not None:
+            # What it stands on is down: it is started in its turn, after those that were there before.
+            child.state, child.incarnation = ChildState.RESTARTING, 0
+            round_.names.add(name)
+            return []
         return [Start(name, child.incarnation)]
 
     def _current(self, name: str, incarnation: int, *states: ChildState) -> _Child | None:
@@ -196,7 +219,9 @@ class Supervision:
         round_ = self._round_of(child)
         if round_ is None:
             return []
-        round_.names.discard(child.name)
+        if round_.due:
+            round_.names.discard(child.name)
+        # Else it was on its way up when a sibling failed: what it stands on is not there, so it goes down again.
         return self._advance(round_)
 
     def _not_started(self, child: _Child, now: float, draw: float, *, resource: bool) -> list[Action]:
@@ -215,8 +240,7 @@ class Supervision:
             return []  # stopped while it waits to be started
         child.state = ChildState.RESTARTING
         if event.how is Exit.HOST_STOP:
-            # The host stops its actors one by one, until none is left: who restarts one is in its way.
-            return [*self._end(child), *self._drain(None)]
+            return [*self._end(child), *self._host_stops()]
         if self._draining:
             return self._end_next()
         if comes_back(child.restart, event.how):
@@ -230,11 +254,18 @@ class Supervision:
             return self._end_next()
         return [] if round_ is None else self._advance(round_)
 
-    def _end(self, child: _Child, *, spent: bool = False) -> list[Action]:
+    def _host_stops(self) -> list[Action]:
+        # The host stops its actors one by one, until none is left: who restarts one is in its way.
+        if self._outlives or self._draining:
+            return []
+        self._host = True
+        return self._drain(None)
+
+    def _end(self, child: _Child, *, spent: bool = False, drain: bool = False) -> list[Action]:
         if child.state is ChildState.ENDING:
             return []
         child.state = ChildState.ENDING
-        return [End(child.name, spent)]
+        return [End(child.name, spent, drain)]
 
     def _gone(self, name: str, *, hung: bool) -> list[Action]:
         child = self._children.pop(name, None)
@@ -312,7 +343,7 @@ class Supervision:
 
     def _due(self, token: int) -> list[Action]:
         for round_ in self._rounds.values():
-            if round_.token == token and not self._draining:
+            if token and round_.token == token and not self._draining:
                 round_.due = True
                 return self._advance(round_)
         return []
@@ -325,16 +356,22 @@ class Supervision:
         self._draining = True
         self._blame = blame
         self._rounds.clear()
-        return self._end_next()
+        return self._end_next() if blame is None else [GaveUp(blame), *self._end_next()]
+
+    def _hurry(self) -> list[Action]:
+        for child in self._children.values():
+            child.state = ChildState.ENDING
+        return [End(name) for name in reversed(self._children)]
 
     def _end_next(self) -> list[Action]:
         """While draining: end the last child that is left, or all of them where their order is of no account."""
         if not self._children:
-            return [Drained(self._blame)]
+            return [Drained(self._blame, self._host)]
         ended: list[Action] = []
         for child in reversed(list(self._children.values())):
             # One that is on its way up or down is told too: it listens as soon as it can.
-            ended += self._end(child)
+            # Who is given up has no time for what is queued: whoever asked is told at once.
+            ended += self._end(child, drain=self._blame is None)
             if not self._each:
                 break
         return ended

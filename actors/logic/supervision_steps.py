@@ -16,9 +16,11 @@ __all__ = [
     "End",
     "Event",
     "Exited",
+    "GaveUp",
     "Gone",
     "Halt",
     "Halted",
+    "HostStops",
     "Start",
     "StartFailed",
     "Started",
@@ -88,10 +90,18 @@ class Due:
 
 
 @dataclass(frozen=True, slots=True)
-class Terminate:
-    """End one child for good."""
+class HostStops:
+    """The host has asked the child to stop; it will, in its turn."""
 
     child: str
+
+
+@dataclass(frozen=True, slots=True)
+class Terminate:
+    """End one child for good: after what it handles, or with `drain` after all that is queued."""
+
+    child: str
+    drain: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +111,7 @@ class Drain:
     hurry: bool = False
 
 
-Event = Added | Started | StartFailed | Exited | Halted | Gone | Due | Terminate | Drain
+Event = Added | Started | StartFailed | Exited | Halted | Gone | Due | HostStops | Terminate | Drain
 
 
 # --- Actions --------------------------------------------------------------------------------------------------
@@ -125,12 +135,12 @@ class Halt:
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """Have the child end for good; answered by `Gone`. `spent`: it has failed too often, alone. `now`: it may not even
-    handle what is queued."""
+    """Have the child end for good; answered by `Gone`. `spent`: it has failed too often, alone. `drain`: it may handle
+    what is queued."""
 
     child: str
     spent: bool = False
-    now: bool = False
+    drain: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,10 +154,19 @@ class Delay:
 
 
 @dataclass(frozen=True, slots=True)
+class GaveUp:
+    """`child` has failed once too often, or hangs where others wait for it: all are about to be ended. Comes first."""
+
+    child: str
+
+
+@dataclass(frozen=True, slots=True)
 class Drained:
-    """All children have ended, once. `blame` is the child that failed once too often, or None: it was asked for."""
+    """All children have ended, once. `blame` is the child that failed once too often, or None: it was asked for, with
+    `host` by who stopped one of them from outside."""
 
     blame: str | None = None
+    host: bool = False
 
 
-Action = Start | Halt | End | Delay | Drained
+Action = Start | Halt | End | Delay | GaveUp | Drained

@@ -59,6 +59,11 @@ def test_failures_that_are_far_enough_apart_never_add_up() -> None:
     assert all(window.spend(2.1 * number) for number in range(1000))
 
 
+def test_a_lifetime_is_a_limit_however_far_apart() -> None:
+    window = Window(Intensity(5, 1.0, lifetime=3))
+    assert [window.spend(100.0 * number) for number in range(5)] == [True, True, True, False, False]
+
+
 def test_without_restarts_the_first_is_too_many() -> None:
     assert not Window(Intensity(0)).spend(0.0)
 
@@ -115,6 +120,8 @@ def test_no_delay_is_above_its_bound_or_below_its_jitter(failures: int, draw: fl
         (lambda: Intensity(5, 0), "period"),
         (lambda: Intensity(5, float("nan")), "period"),
         (lambda: Intensity(5, "60"), "period"),  # type: ignore[arg-type]
+        (lambda: Intensity(5, lifetime=-1), "lifetime"),
+        (lambda: Intensity(5, lifetime=1.5), "lifetime"),  # type: ignore[arg-type]
         (lambda: Backoff(base=-1), "base"),
         (lambda: Backoff(cap=float("nan")), "cap"),
         (lambda: Backoff(cap=float("inf")), "cap"),

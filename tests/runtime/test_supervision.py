@@ -5,9 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import pytest
-from hypothesis import settings
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from actors.logic.restarts import Backoff, Exit, Intensity, RestartType, Strategy
 from actors.logic.supervision import (
@@ -21,6 +18,7 @@ from actors.logic.supervision import (
     End,
     Event,
     Exited,
+    GaveUp,
     Gone,
     Halt,
     Halted,
@@ -79,6 +77,8 @@ class World:
                     return []
                 self.now += action.seconds
                 return self.tell(Due(action.token))
+            case GaveUp(child):
+                self.log.append(f"!{child}")
             case Drained():
                 assert self.ended is None
                 self.ended = action
@@ -117,6 +117,30 @@ def test_one_for_all_stops_in_reverse_starts_in_order_and_counts_once() -> None:
 def test_rest_for_one_leaves_the_earlier_alone() -> None:
     world = World(REST, "abcd")
     assert world.crash("b") == ["-d1", "-c1", "+b2", "+c2", "+d2"]
+
+
+def test_one_that_was_starting_when_a_sibling_failed_goes_down_with_it() -> None:
+    supervision = Supervision(ALL)
+    for name in "ab":
+        supervision.handle(Added(name), 0.0, 1.0)
+    supervision.handle(Started("a", 1), 0.0, 1.0)
+    assert supervision.handle(Exited("a", 1, Exit.CRASH), 0.0, 1.0) == []
+    assert supervision.handle(Due(0), 0.0, 1.0) == []  # no delay has begun that could be over
+    assert supervision.handle(Started("b", 1), 0.0, 1.0) == [Halt("b", 1)]
+    (delay,) = supervision.handle(Halted("b", 1), 0.0, 1.0)
+    assert isinstance(delay, Delay)
+    assert supervision.handle(Due(delay.token), 0.0, 1.0) == [Start("a", 2)]
+    assert supervision.handle(Started("a", 2), 0.0, 1.0) == [Start("b", 2)]
+
+
+def test_one_that_is_added_while_a_sibling_is_down_is_started_in_its_turn() -> None:
+    world = World(ALL, "ab")
+    world.obeys = False
+    assert world.crash("a") == ["-b1"]
+    world.do(Added("c"))
+    assert world.log == ["-b1"]
+    world.do(Due(world.delays[-1].token))
+    assert world.log == ["-b1", "+a2", "+b2", "+c1"]
 
 
 def test_a_failed_start_under_rest_for_one_keeps_those_before_it() -> None:
@@ -158,7 +182,7 @@ def test_five_restarts_pass_and_the_sixth_failure_ends_all() -> None:
     world = World()
     for number in range(2, 7):
         assert world.crash("b") == [f"+b{number}"]
-    assert world.crash("b") == ["xc", "xb", "xa"]
+    assert world.crash("b") == ["!b", "xc", "xb", "xa"]
     assert world.ended == Drained("b")
 
 
@@ -169,7 +193,7 @@ def test_failed_starts_count_as_restarts() -> None:
     assert world.supervision.restarts(world.now) == 5
     world = World()
     world.failing["b"] = 5
-    assert world.crash("b")[-3:] == ["xc", "xb", "xa"]
+    assert world.crash("b")[-4:] == ["!b", "xc", "xb", "xa"]
     assert world.ended == Drained("b")
 
 
@@ -226,7 +250,7 @@ def test_who_cannot_be_halted_ends_the_supervisor() -> None:
         supervision.handle(Added(name), 0.0, 1.0)
         supervision.handle(Started(name, 1), 0.0, 1.0)
     assert supervision.handle(Exited("a", 1, Exit.CRASH), 0.0, 1.0) == [Halt("b", 1)]
-    assert supervision.handle(Gone("b", hung=True), 5.0, 1.0) == [End("a")]
+    assert supervision.handle(Gone("b", hung=True), 5.0, 1.0) == [GaveUp("b"), End("a")]
     assert supervision.handle(Gone("a"), 5.0, 1.0) == [Drained("b")]
 
 
@@ -237,7 +261,7 @@ def test_of_many_alike_one_ends_alone_and_all_are_stopped_at_once() -> None:
     log = world.crash("b")
     assert log == ["xb"]
     assert world.ended is None
-    assert world.supervision.handle(Drain(), 0.0, 1.0) == [End("c"), End("a")]
+    assert world.supervision.handle(Drain(), 0.0, 1.0) == [End("c", drain=True), End("a", drain=True)]
 
 
 def test_the_first_start_that_fails_ends_the_child_alone() -> None:
@@ -255,135 +279,3 @@ def test_names_are_unique_and_many_alike_have_one_strategy() -> None:
         world.do(Added("a"))
     with pytest.raises(ValueError, match="one_for_one"):
         Supervision(ALL, each=True)
-
-
-# --- Any sequence
-
-
-class AnySequence(RuleBasedStateMachine):
-    """Children that answer late, or never, or fail at any moment."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.now = 0.0
-        self.todo: list[Action] = []
-        self.up: dict[str, int] = {}
-        self.known: list[str] = []
-        self.drained = 0
-        self.draining = False
-
-    @initialize(strategy=st.sampled_from(Strategy), each=st.booleans(), restarts=st.integers(0, 6))
-    def begin(self, strategy: Strategy, each: bool, restarts: int) -> None:
-        self.each = each and strategy is ONE
-        self.strategy = strategy
-        self.supervision = Supervision(strategy, Intensity(restarts, 30.0), each=self.each)
-
-    def do(self, event: Event) -> None:
-        before = self.supervision.draining
-        for action in self.supervision.handle(event, self.now, 0.5):
-            assert not (before and isinstance(action, Start | Halt | Delay)), f"{action} while it drains"
-            if isinstance(action, Start):
-                assert action.child not in self.up
-                if action.incarnation > 1 and self.strategy is not ONE:
-                    # Only when all that are to be started are down, and in their order.
-                    names = self.supervision.names()
-                    later = names[names.index(action.child) + 1 :]
-                    assert not any(name in self.up for name in later)
-            if isinstance(action, Drained):
-                self.drained += 1
-                assert not self.supervision.names()
-            else:
-                self.todo.append(action)
-
-    @rule(restart=st.sampled_from(RestartType))
-    def add(self, restart: RestartType) -> None:
-        if not self.supervision.draining and len(self.known) < 8:
-            self.known.append(f"{len(self.known)}")
-            self.do(Added(self.known[-1], restart))
-
-    @precondition(lambda self: self.todo)
-    @rule(data=st.data(), fails=st.booleans(), hung=st.integers(0, 9))
-    def carry_out(self, data: st.DataObject, fails: bool, hung: int) -> None:
-        action = self.todo.pop(data.draw(st.integers(0, len(self.todo) - 1)))
-        match action:
-            case Start(child, incarnation):
-                if fails:
-                    self.do(StartFailed(child, incarnation))
-                else:
-                    self.up[child] = incarnation
-                    self.do(Started(child, incarnation))
-            case Halt(child, incarnation):
-                self.up.pop(child, None)
-                self.do(Halted(child, incarnation) if hung else Gone(child, hung=True))
-            case End(child):
-                self.up.pop(child, None)
-                self.do(Gone(child))
-            case Delay(token, seconds):
-                self.now += seconds
-                self.do(Due(token))
-
-    @precondition(lambda self: self.up)
-    @rule(data=st.data(), how=st.sampled_from(Exit))
-    def exit(self, data: st.DataObject, how: Exit) -> None:
-        child = data.draw(st.sampled_from(sorted(self.up)))
-        self.do(Exited(child, self.up.pop(child), how))
-
-    @rule(data=st.data())
-    def late(self, data: st.DataObject) -> None:
-        """What is of another time or of nobody changes nothing."""
-        child = data.draw(st.sampled_from([*self.known, "nobody"]))
-        before = [(name, self.supervision.state(name)) for name in self.supervision.names()]
-        for event in (
-            Started(child, 0),
-            StartFailed(child, 99),
-            Exited(child, 99, Exit.CRASH),
-            Halted(child, 0),
-            Due(0),
-        ):
-            assert self.supervision.handle(event, self.now, 0.5) == []
-        assert [(name, self.supervision.state(name)) for name in self.supervision.names()] == before
-
-    @rule(data=st.data())
-    def terminate(self, data: st.DataObject) -> None:
-        self.do(Terminate(data.draw(st.sampled_from([*self.known, "nobody"]))))
-
-    @rule()
-    def drain(self) -> None:
-        self.do(Drain())
-
-    @rule(seconds=st.floats(0, 40))
-    def wait(self, seconds: float) -> None:
-        self.now += seconds
-
-    def teardown(self) -> None:
-        """Once nothing fails any more, all that are left come up; or all end."""
-        for _ in range(1000):
-            if not self.todo:
-                break
-            action = self.todo.pop(0)
-            match action:
-                case Start(child, incarnation):
-                    self.do(Started(child, incarnation))
-                case Halt(child, incarnation):
-                    self.do(Halted(child, incarnation))
-                case End(child):
-                    self.do(Gone(child))
-                case Delay(token):
-                    self.do(Due(token))
-        if hasattr(self, "supervision"):
-            assert not self.todo
-            assert all(self.supervision.state(name) is ChildState.UP for name in self.supervision.names())
-            assert not (self.supervision.draining and self.supervision.names())
-
-    @invariant()
-    def nothing_is_forgotten(self) -> None:
-        """While a child is down and is to come back, something is on its way that will bring it."""
-        if not hasattr(self, "supervision"):
-            return
-        waiting = [name for name in self.supervision.names() if self.supervision.state(name) is not ChildState.UP]
-        assert bool(self.todo) or not waiting, f"{waiting} wait for nothing"
-        assert self.drained == (self.supervision.draining and not self.supervision.names())
-
-
-AnySequence.TestCase.settings = settings(max_examples=300, stateful_step_count=60)
-TestAnySequence = AnySequence.TestCase
