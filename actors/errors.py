@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["ActorsError", "CodecError", "WorkerStartError"]
+__all__ = ["ActorsError", "CodecError", "RemoteError", "WorkerStartError"]
 
 
 class ActorsError(Exception):
@@ -14,6 +14,24 @@ class CodecError(ActorsError):
 
     The text names the command and the field. Raised by `actors.messages.codec.Codec`; never blocks.
     """
+
+
+class RemoteError(ActorsError):
+    """An exception was raised in a worker process. It stands for one that could not be carried over as it was, and is
+    the cause of one that could.
+
+    `type_name` is the original's type with its module, `text` what it said, `traceback` the traceback as text.
+    """
+
+    def __init__(self, type_name: str, text: str, traceback: str) -> None:
+        super().__init__(type_name, text, traceback)
+        self.type_name = type_name
+        self.text = text
+        self.traceback = traceback
+
+    def __str__(self) -> str:
+        said = f"{self.type_name}: {self.text}" if self.text else self.type_name
+        return f"{said}\n\n{self.traceback.rstrip()}" if self.traceback else said
 
 
 class WorkerStartError(ActorsError):

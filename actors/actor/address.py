@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
 from collections.abc import Callable
 from typing import Any
 
 import pykka
 
+from actors.actor.errors import MailboxFullError
+from actors.actor.mailbox import Notice
 from actors.errors import CodecError
 from actors.messages.codec import Codec
 from actors.messages.command import Command
@@ -32,9 +35,9 @@ class Address:
         self._put: Callable[[Any], None] = ref.actor_inbox.put
 
     def tell(self, command: Command) -> bool:
-        """Send; never blocks. False if the actor has stopped: the command is then dropped, by contract, unseen.
+        """Send; never blocks. False if the actor has stopped: the command is dropped, and counted as a dead letter.
 
-        Raises CodecError for a command its system does not know.
+        Raises CodecError for a command its system does not know, MailboxFullError where the mailbox has a bound.
         """
         return self.forward(self._codec.encode(command))
 
@@ -42,6 +45,8 @@ class Address:
         """Like `tell`, for a command that is encoded already."""
         try:
             self._put(data)
+        except MailboxFullError:
+            raise
         except pykka.ActorDeadError:
             return False
         return True
@@ -49,7 +54,7 @@ class Address:
     def ask(self, command: Command, timeout: float) -> Command:
         """Send and block until the answer, at most `timeout` seconds.
 
-        Raises the handler's own exception, `pykka.ActorDeadError` if the actor stops first, AskTimeout.
+        Raises the handler's own exception, AskTimeout, and of `pykka.ActorDeadError` what `actors.actor.errors` has.
         """
         future = self._ref.ask(self._codec.encode(command), block=False)
         try:
@@ -61,8 +66,24 @@ class Address:
         return self._codec.decode(answer)
 
     @property
+    def codec(self) -> Codec:
+        """What its commands are encoded with."""
+        return self._codec
+
+    def deliver(self, notice: Notice) -> None:
+        """Queue a command of the runtime's; it is dropped if the actor has stopped."""
+        with contextlib.suppress(pykka.ActorDeadError):
+            self._put(notice)
+
+    @property
     def alive(self) -> bool:
         return self._ref.is_alive()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Address) and self._ref is other._ref
+
+    def __hash__(self) -> int:
+        return hash(self._ref)
 
     def __repr__(self) -> str:
         return f"<Address {self.name}>"

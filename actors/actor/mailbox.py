@@ -10,16 +10,20 @@ while it has no behaviour. What is queued meanwhile stays queued.
 from __future__ import annotations
 
 import collections
+import functools
 import queue
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import pykka
 from pykka import messages
 
-from actors.actor.errors import MailboxFullError
+from actors.actor.errors import ActorGoneError, MailboxFullError
+from actors.actor.forking import FORKED
+from actors.actor.replies import refuse
 
-__all__ = ["LAST", "Mailbox", "is_stop"]
+__all__ = ["EXPIRED", "LAST", "Mailbox", "Notice", "is_stop"]
 
 _WAKE = object()
 """Queued behind an order, for who waits for an envelope."""
@@ -38,24 +42,64 @@ LAST = _Last()
 """What a supervisor queues to have an actor end in its turn."""
 
 
+class Notice:
+    """An envelope of the runtime: a command that is handled only if it is still `wanted` when its turn comes.
+
+    Never refused for want of room.
+    """
+
+    __slots__ = ("data", "wanted")
+
+    message = None
+    reply_to = None
+
+    def __init__(self, data: Any, wanted: Callable[[], bool]) -> None:
+        self.data = data
+        self.wanted = wanted
+
+
+EXPIRED = object()
+"""The message of an envelope whose sender waits no longer: it is not handled."""
+
+
 def is_stop(message: object) -> bool:
     """Whether this is the message by which Pykka stops an actor."""
     return type(message) is _STOP
 
 
 def _ends(envelope: Any) -> bool:
-    return type(envelope) is not bytes and (envelope is LAST or is_stop(getattr(envelope, "message", None)))
+    return envelope is LAST or is_stop(getattr(envelope, "message", None))
+
+
+def _is_tell(envelope: Any) -> bool:
+    return type(envelope) is not Notice and envelope is not LAST
 
 
 class Mailbox:
     """Pykka's `ActorInbox`, closable; at most `bound` envelopes wait in it, or (None) any number."""
 
-    def __init__(self, bound: int | None = None) -> None:
+    def __init__(
+        self,
+        bound: int | None = None,
+        *,
+        drop: bool = False,
+        lost: Callable[[str], object] | None = None,
+        host_stops: Callable[[], object] | None = None,
+        asked: Callable[[Any], object] | None = None,
+    ) -> None:
+        """`drop`: without room, what was told is dropped instead of refused. `lost` hears why each that was told is
+        not delivered; `host_stops`, that somebody waits for a stop; `asked`, of each envelope whose sender waits for
+        an answer. All are called on the sender's thread, without the lock."""
         self._bound = bound
+        self._drop = drop
+        self._lost = lost
+        self._host_stops = host_stops
+        self._asked = asked
         self._queue: queue.SimpleQueue[Any] = queue.SimpleQueue()
         # Re-entrant: a finalizer may run, and send, while this thread is inside.
         self._lock = threading.RLock()
         self._closed = False
+        self._why = "the actor has stopped"
         self._orders: collections.deque[Any] = collections.deque()
         self._held: collections.deque[Any] = collections.deque()
         self._called = threading.Event()
@@ -67,20 +111,44 @@ class Mailbox:
         return self._stops > 0
 
     def put(self, envelope: Any, /) -> None:
-        """Queue `envelope`; never blocks. Raises `pykka.ActorDeadError` once closed, MailboxFullError at the bound.
+        """Queue `envelope`; never blocks. A stop is never refused for want of room.
 
-        A stop is never refused for want of room.
+        ActorGoneError once closed, MailboxFullError at the bound: raised, or given to who waits for an answer.
         """
-        ends = _ends(envelope)
+        ends = type(envelope) is not bytes and _ends(envelope)
+        full = False
         with self._lock:
-            if self._closed:
-                raise pykka.ActorDeadError("the actor has stopped; the message was not queued")
-            if self._bound is not None and not ends and len(self) >= self._bound:
-                raise MailboxFullError(f"{self._bound} messages wait already; the message was not queued")
-            self._queue.put(envelope)
-            if ends:
-                self._stops += 1
-                self._called.set()
+            closed = self._closed
+            if not closed:
+                bound = self._bound
+                full = bound is not None and len(self) >= bound and not ends and type(envelope) is not Notice
+                if not full:
+                    self._queue.put(envelope)
+                    if ends:
+                        self._stops += 1
+                        self._called.set()
+                    elif type(envelope) is bytes or self._asked is None:
+                        return
+        if full:
+            self._refuse(envelope, MailboxFullError(f"{self._bound} messages wait already; the message was not queued"))
+        elif closed:
+            self._refuse(envelope, ActorGoneError(f"{self._why}; the message was not queued"))
+        elif envelope.reply_to is not None:
+            heard = self._host_stops if ends else self._asked and functools.partial(self._asked, envelope)
+            if heard is not None:
+                heard()
+
+    def _refuse(self, envelope: Any, error: pykka.ActorDeadError) -> None:
+        reply_to = getattr(envelope, "reply_to", None)
+        if reply_to is not None:
+            # As Pykka does for a dead actor. Raised, it would end the host's `stop_all` in the middle.
+            refuse(reply_to, error)
+            return
+        told = _is_tell(envelope)
+        if told and self._lost is not None:
+            self._lost(str(error))
+        if not (told and self._drop and isinstance(error, MailboxFullError)):
+            raise error
 
     def order(self, order: Any) -> bool:
         """Queue `order` ahead of all envelopes; never blocks. False once closed."""
@@ -107,7 +175,7 @@ class Mailbox:
                 # One came while this one was on its way.
                 self._held.append(envelope)
                 continue
-            if _ends(envelope):
+            if type(envelope) is not bytes and _ends(envelope):
                 with self._lock:
                     self._stops -= 1
             return None, envelope
@@ -129,7 +197,7 @@ class Mailbox:
             if envelope is _WAKE:
                 continue
             taken.append(envelope)
-            if _ends(envelope):
+            if type(envelope) is not bytes and _ends(envelope):
                 with self._lock:
                     self._stops -= 1
                 break
@@ -146,6 +214,7 @@ class Mailbox:
         """Refuse everything from now on and hand back the envelopes that were queued. Idempotent."""
         with self._lock:
             self._closed = True
+            self._host_stops = self._asked = None
             self._orders.clear()
             left = list(self._held)
             self._held.clear()
@@ -154,3 +223,18 @@ class Mailbox:
                 if item is not _WAKE:
                     left.append(item)
             return left
+
+    def after_fork(self) -> None:
+        """In a child of the process, which has no thread to read this: refuse everything, whoever held the lock."""
+        self._lock = threading.RLock()
+        self._closed = True
+        self._why = FORKED
+        self._host_stops = self._asked = None
+        self._orders = collections.deque()
+        self._held = collections.deque()
+        # Should the thread that made the child be the actor's own, it finds its end.
+        self._queue = queue.SimpleQueue()
+        self._queue.put(LAST)
+        self._called = threading.Event()
+        self._called.set()
+        self._stops = 1

@@ -6,115 +6,135 @@ lock under which nothing blocks and no code of theirs runs; what it decides is c
 
 from __future__ import annotations
 
+import atexit
 import logging
-import random
 import threading
-import traceback
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import Self
 
 from actors.actor.address import Address
-from actors.actor.cell import Cell, Keeper, is_resource
-from actors.actor.children import ChildInfo, ChildSpec
+from actors.actor.branch import Branch, Control
+from actors.actor.children import ChildInfo, ChildSpec, SupervisorSpec
+from actors.actor.conduct import Conduct
+from actors.actor.hooks import SupervisorHooks
+from actors.actor.keeping import Child
 from actors.actor.timers import Timers
+from actors.actor.watching import Watch
 from actors.clock import Clock, monotonic
-from actors.logic.restarts import Backoff, Exit, Intensity, Strategy
+from actors.logic.health import ChildHealth, Health, judge
+from actors.logic.restarts import Backoff, Intensity, Strategy, never_trips
 from actors.logic.supervision import (
-    Action,
     Added,
-    ChildState,
-    Delay,
     Drain,
-    Drained,
-    Due,
-    End,
-    Event,
-    Exited,
-    Gone,
-    Halt,
-    Halted,
-    Start,
-    Started,
-    StartFailed,
     Supervision,
     Terminate,
 )
 from actors.messages.codec import Codec
+from actors.messages.command import Command
 
 __all__ = ["Supervisor", "SupervisorHooks"]
 
 logger = logging.getLogger(__name__)
 
-
-class SupervisorHooks:
-    """What a supervisor reports, on the thread on which it happened, without its lock. Must not block."""
-
-    def failed(self, child: str, incarnation: int, error: BaseException, *, asked: bool) -> None:
-        """A child raised `error`: its incarnation is over, unless it was `asked`, whose asker has it."""
-
-    def restarting(self, child: str, incarnation: int, delay: float, restarts: int) -> None:
-        """That incarnation will be followed by another in `delay` seconds."""
-
-    def restarted(self, child: str, incarnation: int) -> None:
-        """A later incarnation than the first is up."""
-
-    def ended(self, child: str, *, spent: bool, hung: bool) -> None:
-        """A child has ended for good: because it failed too often (`spent`), or is given up for it hangs (`hung`)."""
-
-    def dead_letter(self, child: str, reason: str) -> None:
-        """A message could not be decoded; it was dropped."""
-
-    def drained(self, supervisor: str, blame: str | None) -> None:
-        """All children have ended; `blame` is the one that failed once too often, None if a stop was asked for."""
-
-    def shown(self, text: str) -> str:
-        """`text`, of an error with its traceback, as it may be logged: here as it is. May not raise."""
-        return text
+_HOST_WITHIN = 8.0
+"""Seconds for the host's `stop_all`, or a `with` statement, to end a tree: containers commonly allow 10."""
+_BRANCH_GRACE = 0.5
+"""Seconds that a supervisor gets beside what its children may take."""
 
 
-@dataclass(slots=True)
-class _Child:
-    spec: ChildSpec
-    cell: Cell
-    up: threading.Event = field(default_factory=threading.Event)
-    """Set when the first start has ended, one way or the other."""
-    gone: threading.Event = field(default_factory=threading.Event)
-    first_error: BaseException | None = None
-    error: str | None = None
-    spent: bool = False
-
-
-class Supervisor(Keeper):
-    """See the module. All methods are safe from any thread."""
+class Supervisor(Conduct):
+    """See the module. All methods are safe from any thread; what can block says so."""
 
     def __init__(
         self,
         name: str,
         codec: Codec,
-        timers: Timers,
+        timers: Timers | None = None,
         *,
+        children: Sequence[ChildSpec | SupervisorSpec] = (),
         strategy: Strategy = Strategy.ONE_FOR_ONE,
         intensity: Intensity | None = None,
         backoff: Backoff | None = None,
         each: bool = False,
+        outlives: bool = False,
         hooks: SupervisorHooks | None = None,
         clock: Clock = monotonic,
         draw: Callable[[], float] | None = None,
     ) -> None:
-        """`each`: many children that are alike; see `Supervision`, also for what is a ValueError. `timers` must run."""
-        self.name = name
-        self._codec = codec
-        self._timers = timers
-        self._supervision = Supervision(strategy, intensity, backoff, each=each)
-        self._hooks = hooks or SupervisorHooks()
-        self._clock = clock
-        # A generator of its own: the host's global one is the host's.
-        self._draw = draw or random.Random().random  # noqa: S311 - jitter
-        # Re-entrant: a finalizer may stop a child while this thread is inside.
-        self._lock = threading.RLock()
-        self._children: dict[str, _Child] = {}
-        self._drained = threading.Event()
-        self._blame: str | None = None
+        """`children` are started by `start`. `timers` must run; without, it has its own, between `start` and `stop`.
+
+        `each`, `outlives` and what is a ValueError: see `Supervision`.
+        """
+        super().__init__(
+            name,
+            codec,
+            Timers(clock) if timers is None else timers,
+            lambda: Supervision(strategy, intensity, backoff, each=each, outlives=outlives),
+            hooks or SupervisorHooks(),
+            clock,
+            draw,
+        )
+        self._own_timers = timers is None
+        self._static = tuple(children)
+        self._intensity = intensity or Intensity()
+        self._each = each
+        self._control: Control | None = None
+        self._started = False
+        self._warned = False
+
+    # --- The beginning
+
+    def start(self) -> Self:
+        """Start the static children in order, each when the one before is up; then be reached by the host's
+        `stop_all` before they are. Blocks, for each at most about its `start_within` four times.
+
+        Raises what a child's start raised, TimeoutError, RuntimeError without a thread; nothing is left then. One with
+        timers of its own ends, as by `stop`, when the interpreter does; and cannot be started twice (RuntimeError).
+        """
+        if self._started:
+            raise RuntimeError(f"{self.name} has been started before: make another")
+        self._started = True
+        try:
+            if self._own_timers:
+                self.timers.start()
+                # Runs while daemon threads still do; needs no new thread, which exit handlers may not start.
+                atexit.register(self.stop_by_host)
+            self.add_static()
+            control = Control(self)
+            control.start()
+            with self._lock:
+                self._control, self.stand_in = control, control.cell
+                over = self.over
+            if over:
+                control.cell.end()
+        except BaseException:
+            self.stop(_HOST_WITHIN)
+            raise
+        return self
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop(_HOST_WITHIN)
+
+    def begin(self) -> None:
+        """Forget what was, and take children again: the next incarnation of a supervisor that is a child."""
+        with self._lock:
+            self._supervision = self._policy()
+            self._children = {}
+            self._drained.clear()
+
+    def add_static(self) -> None:
+        """Start the static children; see `start`."""
+        for spec in self._static:
+            if isinstance(spec, SupervisorSpec):
+                self.add_supervisor(spec, ready_within=4 * spec.start_within)
+            else:
+                self.add(spec, ready_within=4 * spec.start_within)
 
     def add(self, spec: ChildSpec, *, ready_within: float | None = None) -> Address:
         """Start a child. With `ready_within` (seconds) it blocks until it is up and raises what its start raised.
@@ -122,29 +142,110 @@ class Supervisor(Keeper):
         Raises ValueError for a name in use, RuntimeError while stopping or without a thread, TimeoutError. A child
         whose first start fails is gone again.
         """
+        child = Child(self, spec)
+        self._launch(child, ready_within)
+        return child.address
+
+    def add_supervisor(self, spec: SupervisorSpec, *, ready_within: float | None = None) -> Supervisor:
+        """Start a supervisor as a child; what is returned stays the same when it is restarted. As `add`.
+
+        A DynamicSupervisor if the specification has a template. After a restart its static children are there again,
+        at new addresses; others are not.
+        """
+        from actors.actor.dynamic import DynamicSupervisor  # it is a subclass
+
+        nested: Supervisor
+        if spec.template is not None:
+            nested = DynamicSupervisor(
+                spec.name,
+                self.codec,
+                self.timers,
+                template=spec.template,
+                intensity=spec.intensity,
+                backoff=spec.backoff,
+                hooks=self._hooks,
+                clock=self.clock,
+            )
+        else:
+            nested = Supervisor(
+                spec.name,
+                self.codec,
+                self.timers,
+                children=spec.children,
+                strategy=spec.strategy,
+                intensity=spec.intensity,
+                backoff=spec.backoff,
+                hooks=self._hooks,
+                clock=self.clock,
+            )
+        self._make_own(nested)
+        standing = ChildSpec(
+            name=spec.name,
+            make=lambda: Branch(nested),
+            restart=spec.restart,
+            shutdown=_BRANCH_GRACE,
+            start_within=spec.start_within,
+            bound=None,
+        )
+        self._launch(Child(self, standing, nested, spec.shutdown), ready_within)
+        return nested
+
+    def offspring(self, child: str) -> Supervisor:
+        """A supervisor for a child's own children."""
+        made = Supervisor(child, self.codec, self.timers, hooks=self._hooks, clock=self.clock, draw=self._draw)
+        self._make_own(made)
+        return made
+
+    def _make_own(self, nested: Supervisor) -> None:
+        nested.prefix = f"{self.prefix}{nested.name}/"
+        nested.letters = self.letters
+        nested._draw = self._draw
+
+    def _launch(self, child: Child, ready_within: float | None) -> None:
+        spec = child.spec
+        if self._own_timers and not self._started:
+            raise RuntimeError(f"{self.name} has not been started: call start(), or use it in a with statement")
+        self._warn_of(spec)
         with self._lock:
-            cell = Cell(spec.name, spec.make, self._codec, self, bound=spec.bound, restart_on=spec.restart_on)
-            actions = self._supervision.handle(Added(spec.name, spec.restart), self._clock(), self._draw())
-            child = self._children[spec.name] = _Child(spec, cell)
-            try:
-                cell.launch()
-            except BaseException:
-                del self._children[spec.name]
-                self._supervision.handle(Gone(spec.name), self._clock(), self._draw())
-                raise
+            actions = self._supervision.handle(Added(spec.name, spec.restart), self.clock(), self._draw())
+            self._children[spec.name] = child
+        try:
+            child.cell.launch()
+        except BaseException:
+            self.forget(child)
+            raise
+        with self._lock:
             self._carry_out(actions)
-        if ready_within is not None:
-            if not child.up.wait(ready_within):
-                raise TimeoutError(f"{spec.name} did not start within {ready_within:g} s")
-            if child.first_error is not None:
-                raise child.first_error
-        return Address(spec.name, cell.actor_ref, self._codec)
+        if ready_within is None:
+            return
+        if not child.up.wait(ready_within):
+            raise TimeoutError(f"{child.path} did not start within {ready_within:g} s")
+        if child.first_error is not None:
+            raise child.first_error
+
+    def _warn_of(self, spec: ChildSpec) -> None:
+        if never_trips(self._intensity, spec.shutdown, spec.start_within) and not self._warned:
+            self._warned = True
+            logger.warning(
+                "%s%s: with %g s to stop and %g s to start it could fail for ever without reaching the limit of "
+                "%d restarts in %g s",
+                *(self.prefix, spec.name, spec.shutdown, spec.start_within),
+                *(self._intensity.restarts, self._intensity.period),
+            )
+
+    # --- How it is doing; none of these waits for a child
 
     def address(self, child: str) -> Address | None:
         """Where the child's commands go, whichever incarnation it is in; None when there is no such child."""
         with self._lock:
             found = self._children.get(child)
-        return None if found is None else Address(child, found.cell.actor_ref, self._codec)
+        return None if found is None or found.nested is not None else found.address
+
+    def supervisor(self, child: str) -> Supervisor | None:
+        """The child that is a supervisor; None when there is no such child."""
+        with self._lock:
+            found = self._children.get(child)
+        return None if found is None else found.nested
 
     def names(self) -> list[str]:
         """The children in the order of their start."""
@@ -159,175 +260,140 @@ class Supervisor(Keeper):
             ]
 
     def children(self) -> tuple[ChildInfo, ...]:
-        """How each child is doing, in the order of their start. Does not wait for any of them."""
-        now = self._clock()
+        """How each child is doing, in the order of their start."""
+        now = self.clock()
         with self._lock:
-            return tuple(self._info(name, now) for name in self._supervision.names())
+            return tuple(self._info(child, now) for child in self._children.values())
 
-    def terminate(self, child: str) -> bool:
-        """End one child after its current command; False if there is none. Does not wait."""
-        return self._do(Terminate(child)) or child in self._children
+    def health(self) -> Health:
+        """How it is doing, with its whole tree."""
+        now = self.clock()
+        with self._lock:
+            supervision = self._supervision
+            blamed = supervision.blame
+            draining = supervision.draining
+            children = list(self._children.values())
+            states = [(supervision.state(child.name), supervision.incarnation(child.name)) for child in children]
+        found = [
+            ChildHealth(
+                name=child.name,
+                state=state,
+                incarnation=incarnation,
+                seconds=now - child.changed,
+                start_within=child.spec.start_within,
+                error=child.error,
+                nested=None if child.own is None or child.own.over else child.own.health(),
+            )
+            for child, (state, incarnation) in zip(children, states, strict=True)
+            if state is not None
+        ]
+        gave_up = None if blamed is None else f"it gave up: {blamed} failed once too often"
+        return judge(gave_up, draining, found, [name for name, _ in self.left_behind()])
+
+    @property
+    def blame(self) -> str | None:
+        """The child that failed once too often, if that was the end."""
+        return self._supervision.blame
+
+    @property
+    def draining(self) -> bool:
+        """Whether nothing is started any more."""
+        return self._supervision.draining
+
+    @property
+    def shutdown(self) -> float:
+        """Seconds in which it can be stopped: what its children may take, one after the other or (`each`) at once."""
+        with self._lock:
+            times = [child.shutdown for child in self._children.values()]
+        return max(times, default=0.0) if self._each else sum(times)
+
+    def watch(self, child: str, watcher: Address, command: Command | None = None) -> Watch:
+        """Have `watcher` told `command` when the child has ended for good, once; at once if there is no such child.
+
+        Not when it is restarted. Without a command, the watcher crashes with WatchedActorEnded instead. Raises
+        CodecError for a command that the watcher's system does not know.
+        """
+        watch = Watch(self.prefix + child, watcher, command)
+        with self._lock:
+            found = self._children.get(child)
+            if found is not None:
+                # Who was cancelled is forgotten here: a watch does not know what it watches.
+                found.watches = {other: None for other in found.watches if other.active}
+                found.watches[watch] = None
+        if found is None:
+            watch.ended()
+        return watch
+
+    # --- The end
+
+    def terminate(self, child: str, *, drain: bool = False) -> bool:
+        """End one child after its current command, or with `drain` after all that is queued; what is left is refused.
+
+        False if there is none. Does not wait.
+        """
+        return self._do(Terminate(child, drain)) or child in self._children
 
     def drain(self) -> None:
         """Have all children end, the last one first, each after what is queued; nothing is restarted. Does not wait."""
         self._do(Drain())
 
+    def hurry(self) -> None:
+        """Have all children end at once, each after its current command. Does not wait."""
+        self._do(Drain(hurry=True))
+
     def stop(self, timeout: float) -> list[str]:
         """End all children and block until they have, at most about `timeout` seconds.
 
         First in order, each after what is queued; in the second half of the time all at once, after what they handle.
-        Returns the names of those that are left behind.
+        Returns the paths of those that are left behind.
         """
-        deadline = self._clock() + timeout
-        threads = [(name, thread) for name, thread in self.threads() if thread is not threading.current_thread()]
+        deadline = self.clock() + timeout
+        here = threading.current_thread()
+        threads = [thread for _, thread in self.threads()]
         self._do(Drain())
-        if not self._joined(threads, self._clock() + 0.5 * timeout):
+        if not self._wait_for_others(here, self.clock() + 0.5 * timeout):
             self._do(Drain(hurry=True))
-            self._joined(threads, deadline)
-        left = [name for name, thread in threads if thread.is_alive()]
-        for name in left:
-            self._gone(name, hung=True)
-        return left
+            self._wait_for_others(here, deadline)
+        self.abandon(but=here)
+        control = self._control
+        if control is not None:
+            control.cell.end()
+            threads.append(control.cell.thread or here)
+        left = self.left_behind()
+        hung = {thread for _, thread in left}
+        for thread in threads:
+            if thread is not here and thread not in hung:
+                thread.join(max(0.1, deadline - self.clock()))
+        if self._own_timers:
+            atexit.unregister(self.stop_by_host)
+            self.timers.stop(max(0.1, deadline - self.clock()))
+        return [path for path, _ in left]
 
-    def _joined(self, threads: list[tuple[str, threading.Thread]], deadline: float) -> bool:
-        for _, thread in reversed(threads):
-            thread.join(max(0.0, deadline - self._clock()))
-        return not any(thread.is_alive() for _, thread in threads)
+    def _wait_for_others(self, here: threading.Thread, deadline: float) -> bool:
+        """Block until all children have ended, but for one that ends everything itself: whose thread this is."""
+        threads = [thread for _, thread in self.threads()]
+        if here not in threads:
+            return self._drained.wait(max(0.0, deadline - self.clock()))
+        for thread in threads:
+            if thread is not here:
+                thread.join(max(0.0, deadline - self.clock()))
+        return not any(thread.is_alive() for thread in threads if thread is not here)
+
+    def stop_by_host(self) -> None:
+        """As `stop`, within what a host commonly allows."""
+        self.stop(_HOST_WITHIN)
+
+    def host_stops(self) -> None:
+        """The host has asked for the end of all; it waits elsewhere."""
+        self._do(Drain())
+
+    def abandon(self, but: threading.Thread | None = None) -> None:
+        """Leave behind those that have not ended. Does not wait."""
+        with self._lock:
+            left = [child for child in reversed(self._children.values()) if child.cell.thread is not but]
+        for child in left:
+            self.gone(child, hung=True)
 
     def wait(self, timeout: float) -> bool:
         """Block until all children have ended after `drain` or giving up; False after `timeout` seconds."""
         return self._drained.wait(timeout)
-
-    # --- What cells report
-
-    def started(self, name: str, incarnation: int) -> None:
-        self._do(Started(name, incarnation))
-        child = self._children.get(name)
-        if child is not None:
-            child.up.set()
-        if incarnation > 1:
-            self._say(self._hooks.restarted, name, incarnation)
-
-    def not_started(self, name: str, incarnation: int, error: BaseException) -> None:
-        child = self._children.get(name)
-        if child is not None:
-            child.error = _line(error)
-            if incarnation == 1:
-                child.first_error = error
-        self._report(name, incarnation, error)
-        self._do(StartFailed(name, incarnation, is_resource(error)))
-        if child is not None:
-            child.up.set()
-
-    def exited(self, name: str, incarnation: int, how: Exit, error: BaseException | None) -> None:
-        child = self._children.get(name)
-        if error is not None:
-            if child is not None:
-                child.error = _line(error)
-            self._report(name, incarnation, error)
-        self._do(Exited(name, incarnation, how, error is not None and is_resource(error)))
-
-    def halted(self, name: str, incarnation: int) -> None:
-        self._do(Halted(name, incarnation))
-
-    def failed(self, name: str, error: BaseException) -> None:
-        self._say(self._hooks.failed, name, self._supervision.incarnation(name), error, asked=True)
-
-    def dead_letter(self, name: str, reason: str) -> None:
-        self._say(self._hooks.dead_letter, name, reason)
-
-    def log(self, name: str, what: str, error: BaseException) -> None:
-        text = self._hooks.shown("".join(traceback.format_exception(error)))
-        logger.error("%s: %s\n%s", name, what, text)
-
-    def gone(self, name: str) -> None:
-        self._gone(name, hung=False)
-
-    # --- Carrying out
-
-    def _do(self, event: Event) -> bool:
-        with self._lock:
-            actions = self._supervision.handle(event, self._clock(), self._draw())
-            reports = self._carry_out(actions)
-        for report in reports:
-            self._say(report)
-        return bool(actions)
-
-    def _carry_out(self, actions: list[Action]) -> list[Callable[[], object]]:
-        """Give the orders; what is to be reported when the lock is free."""
-        reports: list[Callable[[], object]] = []
-        for action in actions:
-            match action:
-                case Start(name, incarnation):
-                    self._children[name].cell.start_incarnation(incarnation)
-                case Halt(name, incarnation):
-                    self._children[name].cell.halt(incarnation)
-                    self._watch(name, ChildState.HALTING, incarnation)
-                case End(name, spent, now):
-                    child = self._children[name]
-                    child.spent = spent
-                    child.cell.end(drain=self._supervision.draining and not now)
-                    self._watch(name, ChildState.ENDING, self._supervision.incarnation(name))
-                case Delay(token, seconds, name, restarts):
-                    self._timers.call(seconds, lambda token=token: self._do(Due(token)))  # type: ignore[misc]
-                    incarnation = self._supervision.incarnation(name)
-                    reports.append(
-                        lambda name=name, incarnation=incarnation, seconds=seconds, restarts=restarts: (  # type: ignore[misc]
-                            self._hooks.restarting(name, incarnation, seconds, restarts)
-                        )
-                    )
-                case Drained(blame):
-                    self._blame = blame
-                    self._drained.set()
-                    reports.append(lambda blame=blame: self._hooks.drained(self.name, blame))  # type: ignore[misc]
-        return reports
-
-    def _watch(self, name: str, state: ChildState, incarnation: int) -> None:
-        """Give the child up if it is still in that state when its time is over."""
-        child = self._children[name]
-
-        def look() -> None:
-            with self._lock:
-                hangs = (
-                    self._children.get(name) is child
-                    and self._supervision.state(name) is state
-                    and self._supervision.incarnation(name) == incarnation
-                )
-            if hangs:
-                self._gone(name, hung=True)
-
-        self._timers.call(child.spec.shutdown, look)
-
-    def _gone(self, name: str, *, hung: bool) -> None:
-        with self._lock:
-            child = self._children.pop(name, None)
-        if child is None:
-            return
-        if hung:
-            child.cell.abandon()
-        child.gone.set()
-        child.up.set()
-        self._do(Gone(name, hung))
-        self._say(self._hooks.ended, name, spent=child.spent, hung=hung)
-
-    def _info(self, name: str, now: float) -> ChildInfo:
-        supervision, child = self._supervision, self._children[name]
-        state = supervision.state(name)
-        assert state is not None
-        incarnation, restarts = supervision.incarnation(name), supervision.restarts(now, name)
-        return ChildInfo(name, state, incarnation, restarts, child.cell.waiting, child.error)
-
-    def _report(self, name: str, incarnation: int, error: BaseException) -> None:
-        self.log(name, f"incarnation {incarnation} crashed", error)
-        self._say(self._hooks.failed, name, incarnation, error, asked=False)
-
-    def _say(self, hook: Callable[..., object], *args: object, **how: object) -> None:
-        """Whatever a hook raises, supervision goes on."""
-        try:
-            hook(*args, **how)
-        except BaseException as error:  # noqa: BLE001 - it is logged, whatever it is
-            self.log(self.name, "a hook failed", error)
-
-
-def _line(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}".splitlines()[0][:200]

@@ -25,9 +25,13 @@ class Timers:
         self._clock = clock
         self._arrivals: queue.SimpleQueue[tuple[float, Callable[[], object]] | None] = queue.SimpleQueue()
         self._serial = itertools.count()
-        self._thread = threading.Thread(target=self._run, name="kithara-timers", daemon=True)
+        self._thread: threading.Thread | None = None
 
     def start(self) -> None:
+        if self._thread is not None:
+            raise RuntimeError("these timers were started before")
+        # Not made before: Python 3.13.0 starts no thread that was made before a fork.
+        self._thread = threading.Thread(target=self._run, name="kithara-timers", daemon=True)
         self._thread.start()
 
     def after(self, delay: float, address: Address, command: Command) -> None:
@@ -47,7 +51,7 @@ class Timers:
 
     def stop(self, timeout: float) -> bool:
         """End the thread; what was pending is dropped. True if it ended within `timeout` seconds."""
-        if self._thread.ident is None:
+        if self._thread is None or self._thread.ident is None:
             return True
         self._arrivals.put(None)
         if self._thread is threading.current_thread():

@@ -20,3 +20,6 @@ class Command:
 
     TAG: ClassVar[int]
     VERSION: ClassVar[int] = 1
+    IDEMPOTENT: ClassVar[bool] = False
+    """Whether it may be handled twice. An actor that crashes on such a one gets it once more, as the first of its next
+    incarnation; any other is dropped."""

@@ -42,6 +42,9 @@ class FakeTimers(Timers):
     def after(self, delay: float, address: Address, command: Command) -> None:
         heapq.heappush(self._due, (self._moment() + delay, next(self._order), lambda: address.tell(command)))
 
+    def call(self, delay: float, call: Callable[[], object]) -> None:
+        heapq.heappush(self._due, (self._moment() + delay, next(self._order), call))
+
     def soon(self, call: Callable[[], object]) -> None:
         heapq.heappush(self._due, (self._moment(), next(self._order), call))
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Literal
 
-from actors.actor.cell import Behaviour
+from actors.actor.cell import Behaviour, StopSelf
 from actors.actor.system import Runtime
 from actors.messages.command import Command
 
@@ -28,12 +28,19 @@ class _Meddled(Behaviour):
         self._meddle = meddle
 
     def on_start(self) -> None:
+        # As the cell would have done: what is set on this one is not set on that.
+        self._inner.context = self.context
         self._meddle(self._name, None, "start")
         self._inner.on_start()
 
     def handle(self, command: Command) -> Command | None:
         self._meddle(self._name, command, "before")
-        answer = self._inner.handle(command)
+        try:
+            answer = self._inner.handle(command)
+        except StopSelf:
+            # Also after its last command there is an after.
+            self._meddle(self._name, command, "after")
+            raise
         self._meddle(self._name, command, "after")
         return answer
 

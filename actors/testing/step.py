@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from actors.actor.address import Address
 from actors.actor.cell import Behaviour, StopSelf
+from actors.actor.mailbox import Notice
 from actors.messages.codec import Codec
 from actors.messages.command import Command
 
@@ -30,6 +31,13 @@ class Probe(Address):
 
     def ask(self, command: Command, timeout: float) -> Command:
         raise NotImplementedError(f"{self.name} answers nothing")
+
+    def deliver(self, notice: Notice) -> None:
+        if notice.wanted():
+            self.forward(notice.data)
+
+    __eq__ = object.__eq__
+    __hash__ = object.__hash__
 
     def take(self) -> list[Command]:
         """What was received since the last call."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -11,12 +10,11 @@ import pykka
 import pytest
 
 from actors.actor.address import Address, AskTimeout
-from actors.actor.cell import Behaviour, Cell, StopSelf
-from actors.actor.children import ChildSpec
-from actors.actor.supervisor import Supervisor, SupervisorHooks
+from actors.actor.cell import Behaviour, StopSelf
+from actors.actor.supervisor import SupervisorHooks
 from actors.actor.system import Runtime
-from actors.actor.timers import Timers
 from actors.errors import CodecError
+from actors.logic.restarts import RestartType
 from actors.messages.codec import Codec
 from actors.messages.command import Command
 
@@ -122,7 +120,7 @@ class House:
         self.threads: list[threading.Thread] = []
 
     def spawn(self, name: str, make: Callable[[], Behaviour], ready_within: float | None = LONG) -> Address:
-        address = self.runtime.spawn(name, make, ready_within=ready_within)
+        address = self.runtime.spawn(name, make, ready_within=ready_within, restart=RestartType.TEMPORARY)
         self.threads += [thread for each, thread in self.runtime._root.threads() if each == name]
         return address
 
@@ -369,60 +367,3 @@ def test_nothing_starts_after_the_stop() -> None:
     with pytest.raises(RuntimeError, match="stopping"):
         house.runtime.spawn("b", Acts)
     assert house.runtime.stop(LONG) == []
-
-
-def test_every_ask_ends_when_it_races_a_stop() -> None:
-    """Plain Pykka loses some of these for ever."""
-    actors, asks = 300, 12
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    ok = dead = 0
-    timers = Timers()
-    timers.start()
-    try:
-        for start in range(0, actors, 50):
-            supervisor = Supervisor("racers", CODEC, timers)
-            batch = [supervisor.add(ChildSpec(name=f"racer-{start + n}", make=Acts)) for n in range(50)]
-            cells = [thread for _, thread in supervisor.threads()]
-            refs = [address._ref for address in batch]
-            gate = threading.Barrier(3)
-            futures: list[list[pykka.Future[bytes]]] = [[], []]
-            refused = [0, 0]
-
-            def ask(
-                into: int,
-                refs: list[pykka.ActorRef[Cell]] = refs,
-                gate: threading.Barrier = gate,
-                futures: list[list[pykka.Future[bytes]]] = futures,
-                refused: list[int] = refused,
-            ) -> None:
-                data = CODEC.encode(Echo(into))
-                gate.wait(LONG)
-                for ref in refs:
-                    for _ in range(asks // 2):
-                        try:
-                            futures[into].append(ref.ask(data, block=False))
-                        except pykka.ActorDeadError:
-                            refused[into] += 1
-
-            threads = [threading.Thread(target=ask, args=(into,)) for into in (0, 1)]
-            for thread in threads:
-                thread.start()
-            gate.wait(LONG)
-            for ref in refs:
-                ref.stop(block=False)
-            for thread in threads:
-                thread.join(LONG)
-            dead += sum(refused)
-            for future in futures[0] + futures[1]:
-                try:
-                    future.get(timeout=LONG)
-                    ok += 1
-                except pykka.ActorDeadError:
-                    dead += 1
-            for thread in cells:
-                thread.join(LONG)
-    finally:
-        assert timers.stop(LONG)
-        sys.setswitchinterval(interval)
-    assert ok + dead == actors * asks

@@ -7,6 +7,7 @@ import threading
 
 import pykka
 import pytest
+from pykka._envelope import Envelope
 
 from actors.actor.mailbox import Mailbox
 
@@ -32,6 +33,19 @@ def test_close_hands_back_what_was_queued_and_refuses_the_rest() -> None:
     with pytest.raises(pykka.ActorDeadError, match="not queued"):
         box.put(3)
     assert box.empty()
+
+
+def test_who_waits_for_an_answer_is_told_in_that_way_that_it_is_closed() -> None:
+    """A stop that comes too late must not raise: the host stops its actors one by one, in one loop."""
+    box = Mailbox()
+    box.close()
+    for message in ("a question", pykka.messages._ActorStop()):  # type: ignore[attr-defined]
+        future: pykka.Future[None] = pykka.ThreadingFuture()
+        box.put(Envelope(message, reply_to=future))
+        with pytest.raises(pykka.ActorDeadError, match="not queued"):
+            future.get(timeout=LONG)
+    with pytest.raises(pykka.ActorDeadError, match="not queued"):
+        box.put(Envelope("a tell"))
 
 
 def test_get_waits_for_a_put() -> None:
