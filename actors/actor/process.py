@@ -9,6 +9,7 @@ tied to that thread (prctl(2), PR_SET_PDEATHSIG).
 from __future__ import annotations
 
 import collections
+import contextlib
 import errno
 import fcntl
 import os
@@ -23,10 +24,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import actors
+from actors.actor.pool_port import WorkerStatus
+from actors.clock import Clock
 from actors.errors import WorkerStartError
-from actors.messages.control import FRAME_LIMIT
+from actors.messages.control import FRAME_LIMIT, Heartbeat
 
-__all__ = ["WorkerProcess", "search_path"]
+__all__ = ["WorkerProcess", "end_all", "search_path"]
 
 BOOT = """\
 import os, sys
@@ -50,6 +53,12 @@ main(channel, int(sys.argv[2]))
 
 _FULL = (errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM, errno.ETOOMANYREFS)
 """What a send meets that may succeed later."""
+_PROCESS_GROUP = 4
+"""PIDFD_SIGNAL_PROCESS_GROUP of pidfd_send_signal(2), since Linux 6.9."""
+_TERM_GRACE = 0.5
+
+_left: list[subprocess.Popen[bytes]] = []
+"""What the kernel kept when its pool had ended; reaped when something else is started."""
 
 
 def search_path() -> bytes:
@@ -95,6 +104,18 @@ class WorkerProcess:
         self.token = secrets.token_bytes(16)
         self.ready_at: float | None = None
         self.heard_at = now
+        self.said = Heartbeat(0, 0, 0)
+        self.first_memory: int | None = None
+        self.at_end = False
+        """Its end of the channel is closed, and all that it said has been read."""
+        self.retiring_at: float | None = None
+        self.doomed_at: float | None = None
+        """When it was killed."""
+        self.worn = self.cause = ""
+        """Why it is to be replaced, and why it is made to end, in words."""
+        self.frames = 0
+        self._closed = False
+        _reap_left()
         self._lock = threading.Lock()
         self._outbox: collections.deque[tuple[bytes, list[int]]] = collections.deque()
         self.channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -121,18 +142,42 @@ class WorkerProcess:
         and there are none left to keep them open with.
         """
         with self._lock:
-            if self.channel.fileno() < 0:
-                return False
-            if not self._outbox:
-                try:
-                    self._send_now(frame, fds)
-                except OSError as error:
-                    if error.errno not in _FULL:
-                        return False
-                else:
-                    return True
+            return not self._closed and self._send_or_queue(frame, fds)
+
+    def _send_or_queue(self, frame: bytes, fds: Sequence[int]) -> bool:
+        if self.channel.fileno() < 0:
+            return False
+        sent = False
+        if not self._outbox:
+            try:
+                self._send_now(frame, fds)
+                sent = True
+            except OSError as error:
+                if error.errno not in _FULL:
+                    return False
+        if not sent:
             self._outbox.append((frame, _duplicates(fds)))
+        self.frames += 1
+        return True
+
+    def close(self) -> bool:
+        """Let `send` refuse from now on; False if it did already."""
+        with self._lock:
+            closed, self._closed = self._closed, True
+            return not closed
+
+    def close_if_idle(self, handled: int) -> bool:
+        """`close`, if the worker has handled every frame that it was sent; the only way that none is ever lost."""
+        with self._lock:
+            if self._closed or handled != self.frames:
+                return False
+            self._closed = True
             return True
+
+    def dismiss(self, frame: bytes) -> None:
+        """Send the last frame, after `close`."""
+        with self._lock:
+            self._send_or_queue(frame, ())
 
     @property
     def ready(self) -> bool:
@@ -142,6 +187,17 @@ class WorkerProcess:
     def backlog(self) -> bool:
         """Whether frames wait for the socket to take them."""
         return bool(self._outbox)
+
+    def status(self, now: float, losses: int) -> WorkerStatus:
+        """How it is doing, as far as was heard. Safe from any thread."""
+        if self.doomed_at is not None:
+            state = "ending"
+        elif self.retiring_at is not None:
+            state = "retiring"
+        else:
+            state = "ready" if self.ready else "starting"
+        age = 0.0 if self.ready_at is None else now - self.ready_at
+        return WorkerStatus(self.worker, self.pid, state, age, self.said.busy, self.frames, self.said.memory, losses)
 
     def flush(self) -> None:
         """Send what waits, as far as the socket takes it."""
@@ -190,15 +246,35 @@ class WorkerProcess:
         if self.pidfd < 0:
             return
         try:
+            # Exact, even where the host has reaped the worker and the number of its group is another's by now.
+            signal.pidfd_send_signal(self.pidfd, number, None, _PROCESS_GROUP)
+        except ProcessLookupError:
+            return
+        except OSError as error:
+            if error.errno == errno.EINVAL:
+                self._signal_by_number(number)
+            elif error.errno == errno.EPERM:
+                self._signal_alone(number)
+            else:
+                raise
+
+    def _signal_by_number(self, number: int) -> None:
+        """Before Linux 6.9: the group's number cannot be reused while the worker is not reaped, which `bury` does."""
+        try:
             os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED | os.WNOHANG | os.WNOWAIT)
         except ChildProcessError:
-            return  # the host reaped it (or ignores SIGCHLD): the number of its group may be another's by now
+            # The host reaped it (or ignores SIGCHLD), if it has ended; else it never can be.
+            self._signal_alone(number)
+            return
         try:
-            # Not reaped before `bury`, so the group's number cannot be reused.
             os.killpg(self.pid, number)
         except ProcessLookupError:
             pass
         except PermissionError:
+            self._signal_alone(number)
+
+    def _signal_alone(self, number: int) -> None:
+        with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(self.pidfd, number)
 
     def gone(self, timeout: float) -> bool:
@@ -227,12 +303,41 @@ class WorkerProcess:
             self._popen.returncode = -1
             return "ended with unknown status"
         if end is None:
+            _left.append(self._popen)
             return "cannot be reaped yet"
         if end.si_code == os.CLD_EXITED:
             self._popen.returncode = end.si_status
             return f"exited with status {end.si_status}"
         self._popen.returncode = -end.si_status
         return f"killed by {_signal_name(end.si_status)}"
+
+
+def end_all(processes: Sequence[WorkerProcess], deadline: float, clock: Clock) -> list[WorkerProcess]:
+    """End them: close their channels, then SIGTERM, then SIGKILL, within what there is until `deadline`.
+
+    Blocks until then at most, but one second for what was killed in any case. Returns those that have not ended.
+    """
+    for process in processes:
+        process.hang_up()
+    left = list(processes)
+    term_at = min(clock() + _TERM_GRACE, deadline)
+    for number, until in (
+        (signal.SIGTERM, term_at),
+        (signal.SIGKILL, min(term_at + _TERM_GRACE, deadline)),
+        (None, max(deadline, clock() + 1.0)),
+    ):
+        left = [process for process in left if not process.gone(until - clock())]
+        for process in left:
+            if number is not None:
+                process.signal(number)
+    for process in processes:
+        if process not in left:
+            process.signal(signal.SIGKILL)  # helpers of its group
+    return left
+
+
+def _reap_left() -> None:
+    _left[:] = [popen for popen in _left if popen.poll() is None]
 
 
 def _start(python: str, channel: socket.socket) -> subprocess.Popen[bytes]:

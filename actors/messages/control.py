@@ -43,10 +43,17 @@ class Ready(Command):
 
 @dataclass(frozen=True, slots=True)
 class Heartbeat(Command):
-    """Worker → host, from the worker's control thread, every `Hello.heartbeat` seconds."""
+    """Worker → host, from the worker's control thread, every `Hello.heartbeat` seconds.
+
+    `frames` is how many the handler has taken, `busy` how much of what they asked for is not done; `memory` is in
+    bytes, what the process shares with others left out.
+    """
 
     TAG = 3
+    VERSION = 2
     busy: int
+    frames: int
+    memory: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,10 @@ class Handler(Protocol):
         """Take one frame and own its descriptors. Must not block: long work goes to threads of the handler."""
 
     def busy(self) -> int:
-        """How many pieces of work are in progress."""
+        """How many pieces of work are in progress: each from its frame on until the last frame about it is sent.
+
+        A worker that is to leave does so when this is 0.
+        """
 
 
 Factory = Callable[[bytes, Send], Handler]

@@ -26,6 +26,7 @@ __all__ = ["main"]
 _CONTROL_TAGS = frozenset(command.TAG for command in CONTROL)
 _FDS_PER_FRAME = 8
 _ROOM_FOR_FDS = socket.CMSG_LEN(_FDS_PER_FRAME * array.array("i").itemsize)
+_PAGE = os.sysconf("SC_PAGE_SIZE")
 _FAILED = 70  # EX_SOFTWARE of sysexits.h
 
 
@@ -60,16 +61,30 @@ def _serve(channel: socket.socket, parent: int) -> None:
     poll.register(channel, select.POLLIN)
     poll.register(host, select.POLLIN)
     beat_at = monotonic() + hello.heartbeat
+    frames = 0
     while True:
         now = monotonic()
         if now >= beat_at:
-            channel.sendall(codec.encode(Heartbeat(handler.busy())))
+            channel.sendall(codec.encode(Heartbeat(handler.busy(), frames, _memory())))
             beat_at = now + hello.heartbeat
         ready = poll.poll(max(0.0, beat_at - now) * 1000)
         if any(fd == host for fd, _ in ready):
             return
-        if ready and not _take(channel, codec, handler):
-            return
+        if ready:
+            taken = _take(channel, codec, handler)
+            if taken is None:
+                return
+            frames += taken
+
+
+def _memory() -> int:
+    """Bytes in memory that are this process's own, by proc_pid_statm(5); 0 where that cannot be read."""
+    try:
+        with open("/proc/self/statm", "rb") as statm:  # noqa: PTH123 - pathlib costs a worker its import
+            _, resident, shared, *_ = statm.read().split()
+    except OSError:
+        return 0
+    return (int(resident) - int(shared)) * _PAGE
 
 
 def _send(channel: socket.socket, frame: bytes) -> None:
@@ -80,8 +95,9 @@ def _send(channel: socket.socket, frame: bytes) -> None:
         os._exit(0)
 
 
-def _take(channel: socket.socket, codec: Codec, handler: Handler) -> bool:
-    """Handle every frame that is there; False when the host has said stop or closed the channel."""
+def _take(channel: socket.socket, codec: Codec, handler: Handler) -> int | None:
+    """Handle every frame that is there: how many were the handler's; None when the host has said stop or is gone."""
+    taken = 0
     while True:
         try:
             # Not socket.recv_fds: it ignores its flags (gh-107898) and would block here, without a heartbeat.
@@ -89,14 +105,15 @@ def _take(channel: socket.socket, codec: Codec, handler: Handler) -> bool:
                 FRAME_LIMIT, _ROOM_FOR_FDS, socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC
             )
         except BlockingIOError:
-            return True
+            return taken
         fds = array.array("i")
         for level, kind, data in ancillary:
             if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
                 fds.frombytes(data[: len(data) - len(data) % fds.itemsize])
         if not frame:
-            return False
+            return None
         if tag_of(frame) not in _CONTROL_TAGS:
             handler.handle(frame, list(fds))
+            taken += 1
         elif isinstance(codec.decode(frame), StopWorker):
-            return False
+            return None

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import msgpack
 
+from actors.messages.control import FRAME_LIMIT
+
 Send = Callable[[bytes], None]
 
 
@@ -92,6 +94,42 @@ class Echo:
     def _flood(self) -> None:
         while True:
             self._send(said("drop", bytes(1000)))
+
+
+class Works(Echo):
+    """Holds pieces of work until it is told that one is done."""
+
+    working = 0
+
+    def busy(self) -> int:
+        return self.working
+
+    def work(self, fds: list[int]) -> None:
+        self.working += 1
+        self._send(said("working", self.working))
+
+    def done(self, fds: list[int], what: object) -> None:
+        self._send(said("done", what))
+        self.working -= 1
+
+    def grow(self, fds: list[int], size: int) -> None:
+        self.kept = os.urandom(size)
+
+
+class Large(Echo):
+    """Sends frames of the largest size, each of one repeated byte, as fast as they are taken."""
+
+    def talk(self, fds: list[int]) -> None:
+        threading.Thread(target=self._talk, daemon=True).start()
+
+    def _talk(self) -> None:
+        number = 0
+        while True:
+            # The array's last element fills the frame: msgpack's bin 16.
+            frame = b"\x94" + msgpack.packb(100) + msgpack.packb("large") + msgpack.packb(number)
+            filling = FRAME_LIMIT - len(frame) - 3
+            self._send(frame + b"\xc5" + filling.to_bytes(2, "big") + bytes([number % 251]) * filling)
+            number += 1
 
 
 def fails(settings: bytes, send: Send) -> Echo:

@@ -36,8 +36,17 @@ class Heard(PoolListener):
         if kind != "drop":
             self._add(kind, worker, *rest)
 
+    def worker_enlisted(self, worker: int) -> None:
+        self._add("enlisted", worker)
+
+    def worker_retiring(self, worker: int) -> None:
+        self._add("retiring", worker)
+
     def worker_lost(self, worker: int, pid: int, reason: str) -> None:
         self._add("lost", worker, pid, reason)
+
+    def lost_together(self, workers: tuple[int, ...]) -> None:
+        self._add("together", workers)
 
     def workers_exhausted(self, reason: str) -> None:
         self._add("exhausted", reason)

@@ -12,7 +12,7 @@ import pytest
 from pool_handlers import said
 from pool_kit import HANG, Heard, pid_is_gone, pool_of, until
 
-from actors.actor.pool import PoolSettings, WorkerPool, _Slot
+from actors.actor.pool import PoolSettings, WorkerPool
 from actors.clock import monotonic
 from actors.errors import WorkerStartError
 
@@ -156,19 +156,6 @@ def test_worker_that_holds_the_gil_is_killed_and_replaced() -> None:
         assert heard.wait("ready", 2)[0] == 2
 
 
-def test_worker_that_ignores_sigterm_and_the_end_of_its_channel() -> None:
-    with pool_of(size=2) as (pool, heard):
-        pids = list(pool.workers().values())
-        for worker in pool.workers():
-            pool.send(worker, said("cling"))
-        heard.wait("clinging", 2)
-        began = monotonic()
-        assert pool.stop(2.0) == []
-        assert monotonic() - began < 8
-        assert all(map(pid_is_gone, pids))
-        assert {event[3] for event in heard.of("lost")} == {"killed by SIGKILL"}
-
-
 def test_helpers_of_a_worker_go_with_it() -> None:
     with pool_of() as (pool, heard):
         pool.send(1, said("helper"))
@@ -201,8 +188,7 @@ def test_no_more_than_two_replacements_start_at_once() -> None:
             os.kill(pid, signal.SIGKILL)
 
         def replaced() -> bool:
-            with pool._guard:
-                seen.append(sum(not process.ready for process in pool._workers.values()))
+            seen.append(sum(status.state == "starting" for status in pool.status()))
             return len(heard.of("ready")) >= 12
 
         assert until(replaced)
@@ -222,22 +208,6 @@ def test_losses_in_a_row_are_spaced_out() -> None:
     assert delays[2] >= 0.32
     assert delays[3] >= 0.32
     assert len(ready) == 4
-
-
-def test_backoff_doubles_up_to_the_cap_and_stays_below_it() -> None:
-    now = [100.0]
-    draws = iter([0.0, 1.0] * 40)
-    settings = PoolSettings("pool_handlers:Echo", restart_base=0.1, restart_cap=5.0)
-    pool = WorkerPool(settings, clock=lambda: now[0], draw=lambda: next(draws))
-    slot = _Slot(0.0)
-    delays = []
-    for _ in range(70):
-        pool._schedule(slot)
-        delays.append(slot.due - now[0])
-    assert delays[0] == 0
-    assert delays[1:6] == pytest.approx([0.08, 0.2, 0.32, 0.8, 1.28])
-    assert min(delays[7:]) == pytest.approx(4.0)
-    assert max(delays) <= 5.0
 
 
 def test_pool_without_a_ready_worker_says_so_once_a_period(tmp_path: Path) -> None:
@@ -280,11 +250,11 @@ def test_descriptors_that_waited_arrive_in_order_and_open(tmp_path: Path) -> Non
             os.write(fd, str(number).encode())
             assert pool.send(1, said("echo", number), (fd,))
             os.close(fd)
-        assert pool._workers[1].backlog
+        assert pool._keeper.workers[1].backlog
         os.kill(pid, signal.SIGCONT)
         heard.wait("echo", count)
         assert [event[2:4] for event in heard.of("echo")] == [(n, str(n).encode()) for n in range(count)]
-        assert not pool._workers[1]._outbox
+        assert not pool._keeper.workers[1]._outbox
         pool.send(1, said("descriptors"))
         before = heard.wait("descriptors")[1]
         pool.send(1, said("echo", 0))
@@ -296,8 +266,18 @@ def test_descriptors_that_wait_for_a_killed_worker_are_closed() -> None:
     with pool_of(heartbeat_limit=60.0) as (pool, heard):
         os.kill(pool.workers()[1], signal.SIGSTOP)
         fd = os.memfd_create("test")
-        while not pool._workers[1].backlog:
+        while not pool._keeper.workers[1].backlog:
             pool.send(1, said("echo", 0), (fd, fd, fd))
         os.close(fd)
         os.kill(pool.workers()[1], signal.SIGKILL)
         heard.wait("lost")
+
+
+def test_pool_is_started_once() -> None:
+    with pool_of() as (pool, heard):
+        with pytest.raises(RuntimeError, match="started before"):
+            pool.launch()
+        pool.send(1, said("echo", "still there"))
+        assert heard.wait("echo")[1] == "still there"
+    with pytest.raises(RuntimeError, match="started before"):
+        pool.launch()
