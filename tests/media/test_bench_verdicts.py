@@ -124,3 +124,16 @@ def test_a_goal_that_is_missed_is_told(capsys: pytest.CaptureFixture[str]) -> No
     assert report.print_verdicts(taken, [report.Goal("raw", 1.0, "as fast as raw")])
     assert not report.print_verdicts(taken, [report.Goal("raw", 1.1, "faster than raw")])
     assert [line.partition(": ")[2][:3] for line in capsys.readouterr().out.splitlines()] == ["yes", "no "]
+
+
+def test_figures_of_the_runtime_are_held_against_their_goals() -> None:
+    runtime = module("runtime")
+    slow = runtime.Figure("restart", [0.001] * 98 + [0.1] * 2, goal=0.005, share=0.99)
+    fast = runtime.Figure("restart", [0.001] * 99 + [0.1], goal=0.005, share=0.5)
+    low = runtime.Figure("tell", [0.7, 0.79, 2.0], goal=0.8, ratio=True)
+    high = runtime.Figure("tell", [0.7, 0.81, 2.0], goal=0.8, ratio=True)
+    free = runtime.Figure("ask", [9.0])
+    assert [figure.reached for figure in (slow, fast, low, high, free)] == [False, True, False, True, True]
+    assert runtime.status([fast, high, free], verdict=True) == 0
+    assert runtime.status([fast, low], verdict=True) == 1
+    assert runtime.status([fast, low], verdict=False) == 0

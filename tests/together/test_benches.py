@@ -33,7 +33,14 @@ def test_every_sub_command_has_a_test_here() -> None:
     done = bench("--help")
     assert done.returncode == 0
     names = done.stdout.partition("{")[2].partition("}")[0].split(",")
-    assert sorted(names) == ["cancel", "paths", "single"]
+    assert sorted(names) == ["cancel", "paths", "runtime", "single"]
+
+
+def test_runtime(tmp_path: Path) -> None:
+    told, printed = smoke("runtime", tmp_path)
+    assert len(told["figures"]) == 9
+    assert all(values and min(values) >= 0 for values in told["figures"].values())
+    assert "at most" not in printed
 
 
 @pytest.mark.nginx
