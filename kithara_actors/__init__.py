@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         InvalidContentType,
         InvalidKey,
         KitharaError,
+        PoisonRequest,
         PolicyError,
         ProtocolError,
         ReadTimeout,
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     )
     from kithara_actors.fetching import FetchCommand, FetchResult, Headers
     from kithara_actors.policies import public_only
+    from kithara_actors.status import CacheStats, Health, HealthState, RequestStats, Stats
     from kithara_actors.stream.reader import Stream
     from kithara_actors.stream.subscription import Subscription
     from kithara_actors.system import ActorSystem
@@ -57,6 +59,7 @@ __all__ = [
     "Answer",
     "AudioCodec",
     "BodyTooLarge",
+    "CacheStats",
     "CancelReason",
     "Cancelled",
     "CodecError",
@@ -68,6 +71,8 @@ __all__ = [
     "FetchCommand",
     "FetchResult",
     "Headers",
+    "Health",
+    "HealthState",
     "InternalError",
     "InvalidContentType",
     "InvalidKey",
@@ -75,12 +80,15 @@ __all__ = [
     "MediaDetails",
     "MediaInfo",
     "Phase",
+    "PoisonRequest",
     "PolicyError",
     "Priority",
     "ProtocolError",
     "ReadTimeout",
+    "RequestStats",
     "ResourceChanged",
     "RetryExhausted",
+    "Stats",
     "StatusError",
     "StorageFull",
     "Stream",
@@ -98,6 +106,7 @@ _HOME = {
     "ActorSystem": "system",
     "Answer": "values",
     "AudioCodec": "values",
+    "CacheStats": "status",
     "CancelReason": "values",
     "Config": "config",
     "Container": "values",
@@ -105,10 +114,14 @@ _HOME = {
     "FetchCommand": "fetching",
     "FetchResult": "fetching",
     "Headers": "fetching",
+    "Health": "status",
+    "HealthState": "status",
     "MediaDetails": "values",
     "MediaInfo": "values",
     "Phase": "values",
     "Priority": "values",
+    "RequestStats": "status",
+    "Stats": "status",
     "Stream": "stream.reader",
     "Subscription": "stream.subscription",
     "as_miniaudio": "adapters",

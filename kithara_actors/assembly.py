@@ -9,6 +9,7 @@ import os
 import sys
 import threading
 
+from actors.actor.address import Address
 from actors.actor.pool import PoolListener, WorkerPool
 from actors.actor.supervisor import SupervisorHooks
 from actors.actor.system import Runtime
@@ -25,6 +26,8 @@ from kithara_actors.actor.publisher import Publisher
 from kithara_actors.actor.registry import Registry
 from kithara_actors.assets.collecting import WaitingTable
 from kithara_actors.assets.content import ContentTable
+from kithara_actors.assets.requests import RequestTable
+from kithara_actors.assets.shelf import Shelf
 from kithara_actors.config import Config
 from kithara_actors.directory import Directory
 from kithara_actors.errors import Failure, SystemStopped
@@ -33,10 +36,11 @@ from kithara_actors.logic.fetch import FetchBook
 from kithara_actors.logic.naming import redact_text
 from kithara_actors.logic.retry import RetryPolicy
 from kithara_actors.logic.slots import SlotMap
-from kithara_actors.messages.commands import COMMANDS, Done, EndRequests, WorkerGone, WorkerUp
-from kithara_actors.messages.events import ActorCrashed, DeadLetter, SystemStopping
+from kithara_actors.messages.commands import COMMANDS, Done, EndRequests, WorkerGone, WorkerRetires, WorkerUp
+from kithara_actors.messages.events import ActorRestarted, DeadLetter, SystemStopping
 from kithara_actors.parsing import Parsing
 from kithara_actors.policies import host_policy
+from kithara_actors.status import Monitor
 from kithara_actors.stream.subscription import Subscribers
 
 __all__ = ["Assembly"]
@@ -64,14 +68,29 @@ class Assembly:
         self._stop_began = False
         self._stopped = threading.Event()
         self._survivors: list[str] = []
+        self._ended: Failure | None = None
         self._switch_interval: float | None = None
         self._runtime = Runtime(Codec(COMMANDS), _Hooks(self))
         self._parsing = Parsing(config)
+        self._requests = RequestTable()
+        self._shelf = Shelf()
         self._contents = ContentTable()
         self._waiting = WaitingTable(self._contents)
         self._meters: Meters | None = None
         self._subscribers = Subscribers()
+        self._reasons: dict[str, str] = {}
+        self._due: set[str] = set()
         self.callables = Callables()
+        self.monitor = Monitor(
+            self._runtime,
+            pool,
+            self._contents,
+            self._requests,
+            self._shelf,
+            config.workers,
+            self._why_ended,
+            lambda: 0 if self.directory is None else self.directory.open_streams,
+        )
         self.directory: Directory | None = None
 
     def start(self) -> Directory:
@@ -87,18 +106,28 @@ class Assembly:
         runtime.start()
         bus = runtime.spawn("event_bus", lambda: EventBus(self._subscribers), ready_within=_READY_WITHIN)
         self._publisher = publisher = Publisher(bus, lambda: self._subscribers.listening)
+        requests = self._requests
         self.directory = directory = Directory(
-            runtime, self._contents, publisher, self._subscribers, bus, self._parsing
+            runtime, self._contents, publisher, self._subscribers, bus, self._parsing, requests
         )
         find = runtime.address
         runtime.spawn(
             "asset_store",
-            lambda: AssetStore(config.cache_path, config.memory_limit, self._contents, find, publisher),
+            lambda: AssetStore(
+                config.cache_path, config.memory_limit, self._contents, find, publisher, self._shelf, runtime.sources
+            ),
             ready_within=_READY_WITHIN,
         )
         runtime.spawn(
             "registry",
-            lambda: Registry(SlotMap(config.max_concurrent, config.max_per_host), find, publisher),
+            lambda: Registry(
+                SlotMap(config.max_concurrent, config.max_per_host),
+                find,
+                publisher,
+                requests,
+                self._owners,
+                show=self.monitor.show,
+            ),
             ready_within=_READY_WITHIN,
         )
         if config.max_rate is not None or config.max_rate_per_host is not None:
@@ -107,23 +136,30 @@ class Assembly:
             self._meters = Meters(origins)
         asked = host_policy(config.url_policy)
         policy = RetryPolicy(config.max_retries, config.retry_base, config.retry_cap, config.retry_after_limit)
+        attempts = itertools.count(1)
         self._downloader = runtime.spawn(
             "downloader",
             lambda: Downloader(
-                FetchBook(policy, asks=asked is not None),
+                FetchBook(policy, asks=asked is not None, attempts=attempts, suspicions=requests.suspicion),
                 self._pool,
                 self._contents,
                 find,
                 runtime.timers,
                 publisher,
                 config.max_retries,
+                requests=requests,
                 enquiries=Enquiries(self.callables, asked, find, runtime.timers),
                 meters=self._meters,
             ),
             ready_within=_READY_WITHIN,
         )
-        runtime.spawn(COLLECTOR, lambda: Collector(self._waiting, find), ready_within=_READY_WITHIN)
-        self.executor = Executor(self._waiting, find, directory.next_request, config.execute_limit)
+        runtime.spawn(
+            COLLECTOR,
+            lambda: Collector(self._waiting, find, lambda: requests.create(0, COLLECTOR)),
+            ready_within=_READY_WITHIN,
+        )
+        runtime.settle(_READY_WITHIN)
+        self.executor = Executor(self._waiting, find, requests, config.execute_limit)
         self._pool.listen(_Listener(self))
         self._pool.wait_ready()
         if self._stop_began:
@@ -131,6 +167,11 @@ class Assembly:
         # Runs while daemon threads still do; needs no new thread, which exit handlers may not start.
         atexit.register(self._at_exit)
         return directory
+
+    def _owners(self) -> list[Address]:
+        """Whose requests there are."""
+        collector = self._runtime.address(COLLECTOR)
+        return [*self._runtime.sources(), *([] if collector is None else [collector])]
 
     def wait(self, timeout: float | None) -> bool:
         """Block until all has ended: True, or False after `timeout` seconds."""
@@ -156,7 +197,7 @@ class Assembly:
         """A part without which nothing works is gone: end, with every read raising SystemStopped. Does not block."""
         if next(self._stops):
             return
-        failure = Failure("SystemStopped", f"the system has stopped by itself: {reason}")
+        self._ended = failure = Failure("SystemStopped", f"the system has stopped by itself: {reason}")
         self._stop_began = True
         if self.directory is not None:
             self.directory.end_streams(failure)
@@ -175,6 +216,7 @@ class Assembly:
 
     def _shut_down(self, timeout: float, failure: Failure) -> list[str]:
         self._stop_began = True
+        self._ended = failure
         deadline = monotonic() + timeout
         directory = self.directory
         try:
@@ -207,6 +249,7 @@ class Assembly:
         finally:
             if self._meters is not None:
                 self._meters.close()
+            self._shelf.close()
             self._stopped.set()
             atexit.unregister(self._at_exit)
         return list(self._survivors)
@@ -222,37 +265,66 @@ class Assembly:
                 try:
                     answer = address.ask(EndRequests(), max(0.05, deadline - monotonic()))
                 except Exception as error:  # noqa: BLE001 - ending goes on whatever an actor does
-                    if address.alive:
-                        logger.warning("%s did not end its requests: %s", name, redact_text(str(error)))
-                    break
+                    if not address.alive:
+                        break
+                    logger.warning("%s did not end its requests: %s", name, redact_text(str(error)))
+                    pause.wait(0.05)
+                    continue
                 if not isinstance(answer, Done) or not answer.pending:
                     break
                 pause.wait(0.002)
 
     # --- What the parts report
 
-    def part_crashed(self, name: str, error: BaseException) -> None:
-        """An actor has crashed."""
-        text = redact_text(f"{type(error).__name__}: {error}")
-        if self.directory is None:
-            return
-        self._publisher.publish(ActorCrashed(name, text))
-        self.directory.source_crashed(name, Failure("InternalError", f"{name} failed: {text}"))
+    def part_failed(self, name: str, error: BaseException) -> None:
+        """An incarnation of an actor has ended with `error`."""
+        self._reasons[name] = redact_text(f"{type(error).__name__}: {error}")
 
-    def part_ended(self, name: str) -> None:
+    def _why_ended(self) -> str | None:
+        failure = self._ended
+        return failure.text if failure is not None else None
+
+    def part_restarting(self, name: str) -> None:
+        """Another incarnation of an actor will follow the one that has failed."""
+        self._due.add(name)
+
+    def part_restarted(self, name: str, incarnation: int) -> None:
+        """Another incarnation of an actor is up."""
+        self.monitor.restarted()
+        self._due.discard(name)
+        reason = self._reasons.pop(name, "")
+        if self.directory is not None:
+            self._publisher.publish(ActorRestarted(name, incarnation, reason))
+
+    def part_ended(self, name: str, *, spent: bool) -> None:
         """An actor has ended; the system cannot go on without some."""
-        if name in _STATIC and not self._stop_began:
-            self.give_up(f"{name} has ended")
+        reason, due = self._reasons.pop(name, None), name in self._due
+        self._due.discard(name)
+        if name in _STATIC:
+            if not self._stop_began:
+                self.give_up(f"{name} has ended" if reason is None else f"{name} failed: {reason}")
         elif self.directory is not None:
-            self.directory.source_crashed(name, Failure("SystemStopped", f"{name} was stopped from outside"))
+            failure = Failure("SystemStopped", f"{name} was stopped from outside")
+            # One that would have begun anew was stopped from outside, whatever it failed on.
+            if spent or (reason is not None and not due):
+                failure = Failure("InternalError", f"{name} failed{' too often' * spent}: {reason}")
+            self.directory.source_ended(name, failure)
+
+    def gave_up(self, child: str) -> None:
+        """An actor without which nothing works has failed too often."""
+        self.give_up(f"{child} failed too often: {self._reasons.get(child, 'no reason known')}")
+
+    def drained(self, supervisor: str, blame: str | None) -> None:
+        """A supervisor has ended its children and starts none any more."""
+        if blame is None and not self._stop_began:
+            self.give_up(f"its {supervisor} were stopped from outside")
 
     def dead_letter(self, name: str, reason: str) -> None:
         """A message that nobody could read was dropped."""
-        logger.warning("dead letter for %s: %s", name, reason)
         if name != "event_bus" and self.directory is not None:
             self._publisher.publish(DeadLetter(name, reason))
 
-    def to_downloader(self, command: WorkerUp | WorkerGone | bytes) -> None:
+    def to_downloader(self, command: WorkerUp | WorkerRetires | WorkerGone | bytes) -> None:
         """Pass on what the workers say."""
         if isinstance(command, bytes):
             self._downloader.forward(command)
@@ -266,30 +338,60 @@ class _Hooks(SupervisorHooks):
 
     def failed(self, child: str, incarnation: int, error: BaseException, *, asked: bool) -> None:  # noqa: ARG002
         if not asked:
-            self._assembly.part_crashed(child, error)
+            self._assembly.part_failed(_name(child), error)
+
+    def restarting(self, child: str, incarnation: int, delay: float, restarts: int) -> None:  # noqa: ARG002
+        self._assembly.part_restarting(_name(child))
+
+    def restarted(self, child: str, incarnation: int) -> None:
+        self._assembly.part_restarted(_name(child), incarnation)
+
+    def gave_up(self, supervisor: str, child: str) -> None:  # noqa: ARG002
+        self._assembly.gave_up(_name(child))
 
     def shown(self, text: str) -> str:
         return redact_text(text)
 
     def ended(self, child: str, *, spent: bool, hung: bool) -> None:  # noqa: ARG002
-        self._assembly.part_ended(child)
+        self._assembly.part_ended(_name(child), spent=spent)
+
+    def drained(self, supervisor: str, blame: str | None) -> None:
+        self._assembly.drained(supervisor, blame)
 
     def dead_letter(self, child: str, reason: str) -> None:
-        self._assembly.dead_letter(child, reason)
+        self._assembly.dead_letter(_name(child), reason)
+
+
+def _name(path: str) -> str:
+    """The name of an actor: those of one system have different ones, wherever they are in its tree."""
+    return path.rpartition("/")[2]
 
 
 class _Listener(PoolListener):
     def __init__(self, assembly: Assembly) -> None:
         self._assembly = assembly
+        self._extra: set[int] = set()
+        self._together: set[int] = set()
+
+    def worker_enlisted(self, worker: int) -> None:
+        self._extra.add(worker)
 
     def worker_ready(self, worker: int, pid: int) -> None:
-        self._assembly.to_downloader(WorkerUp(worker, pid))
+        self._assembly.to_downloader(WorkerUp(worker, pid, worker in self._extra))
+
+    def worker_retiring(self, worker: int) -> None:
+        self._assembly.to_downloader(WorkerRetires(worker))
 
     def frame(self, worker: int, data: bytes) -> None:  # noqa: ARG002
         self._assembly.to_downloader(data)
 
+    def lost_together(self, workers: tuple[int, ...]) -> None:
+        self._together.update(workers)
+
     def worker_lost(self, worker: int, pid: int, reason: str) -> None:
-        self._assembly.to_downloader(WorkerGone(worker, pid, reason))
+        self._assembly.to_downloader(WorkerGone(worker, pid, reason, together=worker in self._together))
+        self._extra.discard(worker)
+        self._together.discard(worker)
 
     def workers_exhausted(self, reason: str) -> None:
         self._assembly.give_up(reason)

@@ -9,7 +9,7 @@ import stat
 import threading
 import weakref
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from actors.actor.address import Address
@@ -18,16 +18,28 @@ from actors.messages.command import Command
 from kithara_actors.actor.publisher import Publisher
 from kithara_actors.actor.source import Source
 from kithara_actors.assets.content import Content, ContentTable, View
+from kithara_actors.assets.requests import RequestTable
 from kithara_actors.errors import Failure, SystemStopped
+from kithara_actors.forks import watch_forks
 from kithara_actors.logic.ranges import Ranges
-from kithara_actors.messages.commands import AddSubscriber, Attach, Detach, RemoveSubscriber
-from kithara_actors.messages.events import Envelope, Event, Scope
+from kithara_actors.messages.commands import (
+    AddSubscriber,
+    Attach,
+    CancelFetch,
+    Detach,
+    PeerGone,
+    ReaderAt,
+    ReleaseAsset,
+    RemoveSubscriber,
+    SetPlaying,
+)
+from kithara_actors.messages.events import Envelope, Event, FileError, Scope
 from kithara_actors.messages.records import SourceSpec
 from kithara_actors.messages.worker import head_of_present
 from kithara_actors.stream.link import Parser
 from kithara_actors.stream.reader import Stream
 from kithara_actors.stream.subscription import Subscribers, Subscription, deliver_to
-from kithara_actors.values import Phase, Priority, RequestId, StreamId
+from kithara_actors.values import CancelReason, Phase, Priority, StreamId
 
 __all__ = ["Directory", "OpenOptions"]
 
@@ -53,7 +65,10 @@ class _Entry:
     identity: str
     address: Address | None
     content: Content
-    streams: int = 0
+    links: dict[StreamId, _StreamLink] = field(default_factory=dict)
+    """Of the streams that are open."""
+    over: bool = False
+    """Whether the last stream has been closed."""
 
     def current(self) -> Content:
         """The content that readers should start with: the last of those that replaced one another."""
@@ -73,6 +88,7 @@ class Directory:
         subscribers: Subscribers,
         bus: Address,
         parsing: Parser,
+        requests: RequestTable,
     ) -> None:
         self.parsing = parsing
         self._runtime = runtime
@@ -87,8 +103,9 @@ class Directory:
         self._streams: weakref.WeakValueDictionary[StreamId, Stream] = weakref.WeakValueDictionary()
         self._assets = itertools.count(1)
         self._stream_ids = itertools.count(1)
-        self._requests = itertools.count(1)
+        self._requests = requests
         self._closed: Failure | None = None
+        watch_forks(self)
 
     def open(self, spec: SourceSpec, identity: str, options: OpenOptions) -> Stream:
         """A stream of the asset `identity`, on the source that fetches it already or on a new one.
@@ -147,16 +164,32 @@ class Directory:
             deliver_to(subscription, callback)
         return subscription
 
-    def source_crashed(self, name: str, failure: Failure) -> bool:
-        """A source is gone without a word of its own: its readers get `failure`. False if `name` is no source."""
+    def source_ended(self, name: str, failure: Failure) -> bool:
+        """A source has ended. Whoever still waits for it gets `failure`, and what it held is let go; False if `name`
+        is no source."""
         with self._lock:
-            entry = self._by_name.get(name)
+            entry = self._by_name.pop(name, None)
+            if entry is not None and self._sources.get(entry.identity) is entry:
+                del self._sources[entry.identity]
         if entry is None:
             return False
         content = entry.current()
-        if content.view.phase not in (Phase.COMPLETE, Phase.FAILED):
-            content.publish(replace(content.view, phase=Phase.FAILED, lanes=(), failure=failure))
+        view = content.view
+        if view.phase not in (Phase.COMPLETE, Phase.FAILED) and not entry.over:
+            content.publish(replace(view, phase=Phase.FAILED, lanes=(), failure=failure))
+            self._publisher.publish(FileError(failure), Scope(entry.asset))
+        for lane in view.lanes:
+            # Left by one that could not end them itself.
+            self._tell("registry", CancelFetch(lane.spec.request, lane.cut or CancelReason.PEER_CANCEL))
+        self._tell("registry", PeerGone(name))
+        self._tell("asset_store", ReleaseAsset(content.id, name))
+        self._contents.discard(content)
         return True
+
+    def _tell(self, name: str, command: Command) -> None:
+        address = self._runtime.address(name)
+        if address is not None:
+            address.tell(command)
 
     def close(self, failure: Failure) -> None:
         """Open nothing any more."""
@@ -170,6 +203,16 @@ class Directory:
         for stream in streams:
             stream.stop(failure)
 
+    def forked(self, failure: Failure) -> None:
+        """In the child of a fork: what is open raises `failure`. Takes no lock, for its holder may not be here."""
+        self._lock = threading.Lock()
+        self._closed = failure
+        for entry in self._by_name.values():
+            entry.address = None  # nobody is there, and the mailbox may be locked
+        for stream in list(self._streams.values()):
+            stream.forked(failure)
+        self._subscribers.forked()
+
     @property
     def open_streams(self) -> int:
         with self._lock:
@@ -179,19 +222,17 @@ class Directory:
         """A stream was closed."""
         with self._lock:
             self._streams.pop(stream, None)
-            entry.streams -= 1
-            last = entry.streams == 0
-            if last:
-                if self._sources.get(entry.identity) is entry:
-                    del self._sources[entry.identity]
-                if entry.address is not None:
-                    self._by_name.pop(entry.address.name, None)
+            del entry.links[stream]
+            entry.over = last = not entry.links
+            if last and self._sources.get(entry.identity) is entry:
+                del self._sources[entry.identity]
         if entry.address is not None:
             entry.address.tell(Detach(stream, last))
 
-    def next_request(self) -> RequestId:
-        """An id that no other request of the system has."""
-        return RequestId(next(self._requests))
+    def _standing(self, entry: _Entry) -> list[Command] | None:
+        """What the streams of an entry want, for its source to know; None when the last was closed."""
+        with self._lock:
+            return None if entry.over else [command for link in entry.links.values() for command in link.standing()]
 
     def _check_running(self) -> None:
         if self._closed is not None:
@@ -201,32 +242,34 @@ class Directory:
         self._check_running()
         asset = next(self._assets)
         spec = replace(spec, asset=asset, name=f"source-{asset}")
-        content = self._contents.create()
+        entry = _Entry(asset, identity, None, self._contents.create())
 
         def make() -> Source:
             return Source(
                 spec,
-                content,
+                entry.current(),
                 self._contents,
                 self._runtime.address,
                 self._publisher,
-                self.next_request,
+                lambda: self._requests.create(asset, spec.name),
+                lambda: self._standing(entry),
             )
 
-        try:
-            address = self._runtime.spawn(spec.name, make)
-        except BaseException:
-            self._contents.discard(content)
-            raise
-        entry = _Entry(asset, identity, address, content)
-        self._sources[identity] = entry
         self._by_name[spec.name] = entry
+        try:
+            entry.address = self._runtime.spawn_source(spec.name, make)
+        except BaseException:
+            del self._by_name[spec.name]
+            self._contents.discard(entry.content)
+            raise
+        self._sources[identity] = entry
         return entry
 
     def _new_stream(self, entry: _Entry, options: OpenOptions) -> Stream:
         self._check_running()
         stream_id = StreamId(next(self._stream_ids))
-        link = _StreamLink(self, entry, self._publisher, self._runtime, options.event_capacity)
+        attach = Attach(stream_id, options.look_ahead, options.priority)
+        link = _StreamLink(self, entry, self._publisher, self._runtime, options.event_capacity, attach)
         events = None
         if options.subscribe:
             events = link.subscribe(stream_id, None, None)
@@ -243,10 +286,10 @@ class Directory:
             wait_for_length=options.wait_for_length,
             events=events,
         )
-        entry.streams += 1
+        entry.links[stream_id] = link
         self._streams[stream_id] = stream
         if entry.address is not None:
-            entry.address.tell(Attach(stream_id, options.look_ahead, options.priority))
+            entry.address.tell(attach)
         return stream
 
 
@@ -254,15 +297,35 @@ class _StreamLink:
     """`Link` for the streams of one entry."""
 
     def __init__(
-        self, directory: Directory, entry: _Entry, publisher: Publisher, runtime: Runtime, capacity: int
+        self,
+        directory: Directory,
+        entry: _Entry,
+        publisher: Publisher,
+        runtime: Runtime,
+        capacity: int,
+        attach: Attach,
     ) -> None:
         self._directory = directory
         self._entry = entry
         self._publisher = publisher
         self._runtime = runtime
         self._capacity = capacity
+        self._attach = attach
+        self._playing: SetPlaying | None = None
+        self._at: ReaderAt | None = None
+
+    def standing(self) -> list[Command]:
+        """What a Source has to know of the stream, as far as nobody is blocked; who is says so again by itself."""
+        told = (self._attach, self._playing, self._at)
+        return [command for command in told if command is not None]
 
     def tell(self, command: Command) -> None:
+        match command:
+            case SetPlaying(implied=implied):
+                if not implied or self._playing is None:
+                    self._playing = command
+            case ReaderAt(stream, position):
+                self._at = ReaderAt(stream, position, None)
         if self._entry.address is not None:
             self._entry.address.tell(command)
 

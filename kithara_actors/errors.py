@@ -22,6 +22,7 @@ __all__ = [
     "InvalidContentType",
     "InvalidKey",
     "KitharaError",
+    "PoisonRequest",
     "PolicyError",
     "ProtocolError",
     "ReadTimeout",
@@ -172,6 +173,10 @@ class InternalError(StreamError):
     """A part of this library failed; the text names it. Please report it."""
 
 
+class PoisonRequest(InternalError):
+    """Two worker processes in a row have died of this request, which ran alone in each; it is not tried again."""
+
+
 class InvalidKey(KitharaError, ValueError):
     """The key hook returned something that cannot name an asset."""
 
@@ -189,6 +194,7 @@ _KINDS: dict[str, type[KitharaError]] = {
         DigestMismatch,
         InternalError,
         InvalidContentType,
+        PoisonRequest,
         PolicyError,
         ProtocolError,
         ReadTimeout,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kithara_actors.messages.events import (
-    ActorCrashed,
+    ActorRestarted,
     CacheComplete,
     Committed,
     DeadLetter,
@@ -32,7 +32,7 @@ from kithara_actors.messages.events import (
 )
 
 __all__ = [
-    "ActorCrashed",
+    "ActorRestarted",
     "CacheComplete",
     "Committed",
     "DeadLetter",

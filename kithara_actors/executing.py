@@ -12,6 +12,7 @@ from actors.clock import monotonic
 from actors.messages.command import Command
 from kithara_actors.actor.callables import REQUEST_LIMIT, request_size
 from kithara_actors.assets.collecting import Waiting, WaitingTable
+from kithara_actors.assets.requests import RequestTable
 from kithara_actors.errors import Failure, InternalError, ReadTimeout, restore
 from kithara_actors.fetching import FetchCommand, FetchResult, Headers
 from kithara_actors.logic.naming import origin_of, redact, split_userinfo
@@ -32,12 +33,12 @@ class Executor:
         self,
         waiting: WaitingTable,
         find: Callable[[str], Address | None],
-        next_request: Callable[[], RequestId],
+        requests: RequestTable,
         limit: int,
     ) -> None:
         self._waiting = waiting
         self._find = find
-        self._next_request = next_request
+        self._requests = requests
         self._limit = limit
 
     def execute(self, command: FetchCommand, timeout: float | None) -> FetchResult:
@@ -47,7 +48,7 @@ class Executor:
             raise TypeError(f"give FetchCommand.get(url) or FetchCommand.head(url), not {type(command).__name__}")
         limit = _checked(timeout)
         url, headers = _addressed(command)
-        request = self._next_request()
+        request = self._requests.create(0, COLLECTOR)
         waiting = self._waiting.begin(self._spec(command, url, headers, request))
         try:
             self._tell(request, Collect(request))
@@ -60,6 +61,7 @@ class Executor:
         except BaseException:
             # Also Ctrl-C, which comes in the middle of the wait.
             if not waiting.ended.is_set():
+                request = self._waiting.abandon(waiting)
                 self._tell(request, Abandon(request))
             raise
         finally:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from kithara_actors.config import Config
 from kithara_actors.errors import PolicyError, SystemStopped, UnsupportedPlatform
+from kithara_actors.forks import FORKED
 from kithara_actors.values import Priority
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from kithara_actors.directory import Directory
     from kithara_actors.fetching import FetchCommand, FetchResult
     from kithara_actors.messages.events import Envelope
+    from kithara_actors.status import Health, Stats
     from kithara_actors.stream.reader import Stream
     from kithara_actors.stream.subscription import Subscription
 
@@ -213,10 +215,23 @@ class ActorSystem:
 
     def workers(self) -> dict[int, int]:
         """Worker processes that are ready, by number, with their process ids."""
+        self._check_process()
         return self._pool.workers()
+
+    def stats(self) -> Stats:
+        """The numbers of this moment: actors, workers, requests, bytes, cache. Waits for no actor; from any thread."""
+        self._check_process()
+        return self._assembly.monitor.stats()
+
+    def health(self) -> Health:
+        """Whether all is well, in one word with reasons: `ok`, `degraded` (something is down and is being brought back;
+        readers go on) or `failed` (the system has stopped, or is stopping). Waits for no actor; from any thread."""
+        self._check_process()
+        return self._assembly.monitor.health()
 
     def wait(self, timeout: float | None = None) -> bool:
         """Block until the system has stopped, by `stop` or by itself: True, or False after `timeout` seconds."""
+        self._check_process()
         return self._assembly.wait(timeout)
 
     def stop(self, timeout: float = 10.0) -> list[str]:
@@ -245,7 +260,7 @@ class ActorSystem:
 
     def _check_process(self) -> None:
         if os.getpid() != self._pid:
-            raise SystemStopped("this system runs in the process that forked this one; start one after the fork")
+            raise SystemStopped(FORKED)
 
 
 def check_platform() -> None:

@@ -10,6 +10,9 @@ from kithara_actors.policies import host_policy, public_only
 
 __all__ = ["worker_pool"]
 
+_GROWTH = 300_000_000
+"""Bytes that a worker may grow by before another takes its place: the figure of loky's executor for its workers."""
+
 
 def worker_pool(config: Config) -> WorkerPool:
     """A pool that is not started yet. Raises CodecError for a setting that cannot be sent to a worker."""
@@ -37,5 +40,6 @@ def worker_pool(config: Config) -> WorkerPool:
             python=config.worker_python,
             heartbeat=config.heartbeat,
             heartbeat_limit=config.heartbeat_limit,
+            recycle_growth=_GROWTH,
         )
     )

@@ -93,6 +93,10 @@ class ProgressBlock:
             return None
         return word & _OFFSET_MASK
 
+    def generation(self, lane: int) -> int:
+        """The generation of the run that is or was last in `lane`; 0 before the first."""
+        return self._words[_FIRST_LANE + lane] >> _OFFSET_BITS
+
     def write_head(self, length: int | None, flags: int, blob: bytes) -> None:
         """Publish what the first answer said. ValueError if `blob` is longer than the block holds."""
         if len(blob) > _BLOB_LIMIT:

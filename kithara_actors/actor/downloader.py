@@ -6,76 +6,58 @@ What the application's callables have to say about a request is asked here, befo
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
-from dataclasses import replace
-from typing import Protocol
+from collections.abc import Callable
 
 from actors.actor.address import Address
 from actors.actor.cell import Behaviour
 from actors.actor.timers import Timers
 from actors.clock import Clock, monotonic
-from actors.messages.codec import Codec
 from actors.messages.command import Command
+from kithara_actors.actor.attempts import Attempts, FetchPool
 from kithara_actors.actor.enquiries import Enquiries, Verdict
 from kithara_actors.actor.meters import Meters
+from kithara_actors.actor.outcomes import Outcomes, place_of
 from kithara_actors.actor.publisher import Publisher
+from kithara_actors.actor.quarantine import Quarantine
 from kithara_actors.assets.content import ContentTable
-from kithara_actors.errors import Failure
+from kithara_actors.assets.requests import RequestTable
 from kithara_actors.logic import fetch
-from kithara_actors.logic.naming import redact_briefly
-from kithara_actors.logic.routing import least_loaded
+from kithara_actors.logic.adoption import Adoption, Found, Placed
+from kithara_actors.logic.suspicion import blame_of
 from kithara_actors.messages.commands import (
     Admitted,
     BackoffOver,
     CallAnswered,
     CallLate,
     CancelAdmitted,
-    CollectedHead,
     Done,
     EndRequests,
-    FetchCancelled,
-    FetchDone,
-    FetchFailed,
-    FetchHeaders,
     Parked,
-    Released,
+    Readmit,
+    Readmitted,
+    Recount,
+    Recounted,
     Requeue,
+    WatchSuspects,
     WorkerGone,
+    WorkerRetires,
     WorkerUp,
 )
-from kithara_actors.messages.events import (
-    FirstByte,
-    RequestCancelled,
-    RequestCompleted,
-    RequestFailed,
-    RequestRetrying,
-    RequestStarted,
-    RetryExhausted,
-    Scope,
-    WorkerLost,
-    WorkerStarted,
-)
-from kithara_actors.messages.records import FetchSpec, Place
+from kithara_actors.messages.events import WorkerLost, WorkerStarted
+from kithara_actors.messages.records import FetchSpec, InHand, Standing
 from kithara_actors.messages.worker import (
-    FINAL_URL_LIMIT,
-    WORKER_COMMANDS,
     AskRedirect,
     AttemptBegun,
     AttemptEnded,
     AttemptHeaders,
+    AttemptsInFlight,
     CancelAttempt,
-    RunAttempt,
 )
 from kithara_actors.values import CancelReason, RequestId
 
-__all__ = ["Downloader", "FetchPool"]
+__all__ = ["Downloader"]
 
-
-class FetchPool(Protocol):
-    """What runs attempts: worker processes here; it could be a fleet. Losses come as `WorkerGone`."""
-
-    def send(self, worker: int, frame: bytes, fds: Sequence[int] = ()) -> bool:
-        """Send one frame with descriptors, which stay the caller's; never blocks. False if the worker is gone."""
+_STANDINGS = {fetch.State.BACKING_OFF: Standing.PARKED, fetch.State.QUEUED_AGAIN: Standing.RETURNING}
 
 
 class Downloader(Behaviour):
@@ -93,45 +75,37 @@ class Downloader(Behaviour):
         clock: Clock = monotonic,
         draw: Callable[[], float] | None = None,
         *,
+        requests: RequestTable,
         enquiries: Enquiries,
         meters: Meters | None = None,
     ) -> None:
         self._book = book
-        self._pool = pool
-        self._contents = contents
         self._find = find
         self._timers = timers
         self._publisher = publisher
-        self._max_retries = max_retries
-        self._clock = clock
         # A generator of its own: the host's global one is the host's.
         self._draw = draw or random.Random().random  # noqa: S311 - jitter
-        self._codec = Codec(WORKER_COMMANDS)
         self._stopping = False
-        self._load: dict[int, int] = {}
-        self._running: dict[RequestId, tuple[int, fetch.Run]] = {}
-        self._unassigned: list[fetch.Run] = []
-        self._started_at: dict[RequestId, float] = {}
+        self._quarantine = Quarantine(pool, find, timers, clock)
+        self._attempts = Attempts(pool, self._quarantine, contents, meters, enquiries.directed, self._do)
+        self._requests = requests
+        self._outcomes = Outcomes(requests, find, publisher, max_retries, clock)
         self._enquiries = enquiries
-        self._meters = meters
+        self._adoption = Adoption(set())
+
+    def on_start(self) -> None:
+        # At the first start there is nothing to take over, and the same is asked.
+        self._adoption.awaited |= self._attempts.ask_all()
+        registry = self._find("registry")
+        self._adoption.unanswered = registry is not None and registry.tell(Readmit())
 
     def handle(self, command: Command) -> Command | None:
         match command:
             case Admitted(spec, queued, again):
-                if not again:
-                    self._started_at[spec.request] = self._clock()
-                    self._publisher.publish(RequestStarted(spec.request, queued), Scope(spec.asset))
-                self._do(fetch.Start(spec, again))
-            case AttemptBegun(request, attempt):
-                self._do(fetch.Begun(request, attempt))
-            case AttemptHeaders():
-                self._answered(command)
-            case AttemptEnded():
-                self._ended(command)
-            case AskRedirect(request, attempt):
-                current = self._running.get(request)
-                if current is not None and current[1].attempt == attempt:
-                    self._enquiries.judge(command, current[0])
+                self._admitted(spec, queued, again=again)
+            case AttemptBegun(request) | AttemptHeaders(request) | AttemptEnded(request) | AskRedirect(request):
+                if self._book.state(request) is not None or not self._adoption.says(request, command):
+                    self._said(command)
             case CallAnswered():
                 for outcome in self._enquiries.heard(command):
                     self._told(outcome)
@@ -140,59 +114,146 @@ class Downloader(Behaviour):
             case BackoffOver(request, attempt):
                 self._do(fetch.DelayOver(request, attempt))
             case CancelAdmitted(request, reason):
-                self._do(fetch.Cancel(request, reason))
-            case WorkerUp(worker, pid):
-                self._load[worker] = 0
+                self._cancel(request, reason)
+            case WorkerUp(worker, pid, extra):
+                self._quarantine.up(worker, extra=extra)
                 self._publisher.publish(WorkerStarted(worker, pid))
-                waiting, self._unassigned = self._unassigned, []
-                for run in waiting:
-                    self._run(run)
-            case WorkerGone():
+                self._attempts.run_waiting()
+            case WorkerGone(worker):
+                self._adoption.gone(worker)
                 self._lost(command)
+                self._place()
+                self._attempts.run_waiting()
+            case WorkerRetires(worker):
+                self._quarantine.retires(worker)
+            case WatchSuspects():
+                for cleared in self._attempts.look():
+                    self._do(cleared)
+                self._attempts.run_waiting()
             case EndRequests():
+                self._stopping = True
                 for request in self._book.requests():
                     self._do(fetch.Cancel(request, CancelReason.DOWNLOADER_SHUTDOWN))
-                self._stopping = True
-                return Done(len(self._book.requests()))
+                for hand in self._adoption.waiting():
+                    self._adoption.cancel(hand.spec.request, CancelReason.DOWNLOADER_SHUTDOWN)
+                # Begun anew, it does not know of all before the Registry has answered.
+                unknown = len(self._adoption.waiting()) + self._adoption.unanswered
+                return Done(len(self._book.requests()) + unknown)
+            case Readmitted(requests):
+                self._adoption.readmitted(hand for hand in requests if self._book.state(hand.spec.request) is None)
+                for request, reason in self._adoption.late():
+                    self._cancel(request, reason)
+                self._place()
+            case AttemptsInFlight(worker, attempts, last):
+                self._adoption.reported(worker, attempts, last=last)
+                self._place()
+            case Recount():
+                self._recount()
             case _:
                 raise TypeError(f"Downloader does not handle {type(command).__name__}")
         return None
 
-    def _answered(self, report: AttemptHeaders) -> None:
-        run = self._running.get(report.request)
-        if run is None or run[1].attempt != report.attempt:
+    def _said(self, command: Command) -> None:
+        """A worker spoke of an attempt."""
+        match command:
+            case AttemptBegun(request, attempt):
+                self._do(fetch.Begun(request, attempt))
+            case AttemptHeaders():
+                self._answered(command)
+            case AttemptEnded():
+                self._ended(command)
+            case AskRedirect(request, attempt):
+                current = self._attempts.current(request, attempt)
+                if current is not None:
+                    self._enquiries.judge(command, current[0])
+
+    # --- Beginning anew
+
+    def _place(self) -> None:
+        """Go on with the requests of which it is certain where they are; see `Adoption`."""
+        for placed in self._adoption.place():
+            self._adopt(placed)
+        for request in self._adoption.unclaimed():
+            if self._requests.ended(request):
+                self._stop_found(self._adoption.claim(request))
+        if self._adoption.over:
+            self._attempts.settled()
+
+    def _adopt(self, placed: Placed) -> None:
+        spec, found = placed.hand.spec, placed.found
+        request = spec.request
+        if self._book.state(request) is not None or self._requests.ended(request):
+            self._stop_found(found)
             return
-        place = _place(report, run[1].spec, self._enquiries.directed(run[1].spec).url)
-        ranged = run[1].spec.ranged and report.ranged
+        spec = self._attempts.pinned(spec)
+        landed = self._attempts.landed(spec)
+        if found is None:
+            self._do(fetch.Adopt(spec, landed))
+        else:
+            flight = found.flight
+            self._attempts.adopt(found.worker, fetch.Run(spec, flight.attempt, flight.start))
+            self._do(fetch.Adopt(spec, landed, flight.attempt, flight.begun))
+        if placed.hand.reason is not None:
+            self._do(fetch.Cancel(request, placed.hand.reason))
+        elif found is None:
+            self._do(fetch.Start(spec, again=True))
+        for command in () if found is None else found.said:
+            self._said(command)
+
+    def _stop_found(self, found: Found | None) -> None:
+        if found is not None:
+            self._attempts.tell(found.worker, CancelAttempt(found.flight.attempt))
+
+    def _recount(self) -> None:
+        """The Registry has begun anew: tell it what is here."""
+        hands = [
+            InHand(spec, _STANDINGS.get(state, Standing.RUNNING), reason)
+            for spec, state, reason in self._book.in_hand()
+        ]
+        self._tell("registry", Recounted((*hands, *self._adoption.waiting())))
+
+    # --- Requests
+
+    def _admitted(self, spec: FetchSpec, queued: float, *, again: bool) -> None:
+        if self._requests.ended(spec.request):
+            return  # while its slot was on the way
+        state = self._book.state(spec.request)
+        if state not in (None, fetch.State.QUEUED_AGAIN):
+            return  # told again
+        if not again:
+            self._outcomes.started(spec, queued)
+        found = self._adoption.claim(spec.request) if state is None else None
+        if found is not None:
+            self._adopt(Placed(InHand(spec), found))
+        elif again and state is None:
+            self._adopt(Placed(InHand(spec), None))
+        else:
+            self._do(fetch.Start(spec, again))
+
+    def _cancel(self, request: RequestId, reason: CancelReason) -> None:
+        if self._book.state(request) is not None:
+            self._do(fetch.Cancel(request, reason))
+        elif not self._adoption.cancel(request, reason):
+            # Whoever knew of it has begun anew.
+            self._stop_found(self._adoption.claim(request))
+            self._outcomes.ended_unknown(request, reason)
+
+    def _answered(self, report: AttemptHeaders) -> None:
+        current = self._attempts.current(report.request, report.attempt)
+        if current is None:
+            return
+        spec = current[1].spec
+        place = place_of(report, spec, self._enquiries.directed(spec).url)
+        ranged = spec.ranged and report.ranged
         self._do(fetch.Answered(report.request, report.attempt, report.total, report.validator, ranged, place))
-        self._publisher.publish(
-            FirstByte(report.request, report.seconds, report.status, report.partial), Scope(run[1].spec.asset)
-        )
-        head: Command = FetchHeaders(
-            report.request,
-            report.partial,
-            report.end,
-            report.total,
-            report.validator,
-            report.content_type,
-            place,
-            ranged,
-        )
-        if run[1].spec.collection is not None:
-            head = CollectedHead(
-                report.request, report.status, report.partial, report.total, report.final_url, report.headers
-            )
-        self._tell(run[1].spec.owner, head)
+        self._outcomes.answered(spec, report, place, ranged=ranged)
 
     def _ended(self, report: AttemptEnded) -> None:
-        current = self._running.get(report.request)
-        if current is None or current[1].attempt != report.attempt:
+        current = self._attempts.current(report.request, report.attempt)
+        if current is None:
             return
-        self._forget_run(report.request)
-        if report.status is not None and report.failure is not None:
-            self._publisher.publish(
-                FirstByte(report.request, report.seconds, report.status, partial=False), Scope(current[1].spec.asset)
-            )
+        self._attempts.ended(report.request)
+        self._outcomes.refused(current[1].spec, report)
         self._do(
             fetch.Ended(
                 report.request,
@@ -206,24 +267,20 @@ class Downloader(Behaviour):
                 self._enquiries.renewable(current[1].spec, report.failure),
             )
         )
+        self._attempts.run_waiting()
 
     def _lost(self, gone: WorkerGone) -> None:
-        self._load.pop(gone.worker, None)
-        mine = [(request, run) for request, (worker, run) in self._running.items() if worker == gone.worker]
-        if mine or not self._stopping:
+        meant = self._quarantine.gone(gone.worker)
+        mine = self._attempts.lost(gone.worker)
+        begun = sum(self._book.begun(request) for request, _ in mine)
+        blame = blame_of(begun, together=gone.together, meant=meant)
+        if mine or not (self._stopping or meant):
             self._publisher.publish(
                 WorkerLost(gone.worker, gone.pid, gone.reason, tuple(request for request, _ in mine))
             )
         for request, run in mine:
-            del self._running[request]
-            self._give_back(run)
-            self._do(fetch.Lost(request, run.attempt, self._landed(run)))
-
-    def _landed(self, run: fetch.Run) -> int:
-        """How far the lost attempt came, by the progress word that its worker left behind."""
-        with self._contents.hold(run.spec.content) as content:
-            landed = None if content is None else content.block.landed(run.spec.lane, run.spec.generation)
-        return run.start if landed is None else max(landed, run.start)
+            landed = max(self._attempts.landed(run.spec), run.start)
+            self._do(fetch.Lost(request, run.attempt, landed, blame))
 
     def _do(self, event: fetch.Event) -> None:
         for action in self._book.handle(event, self._draw()):
@@ -233,9 +290,9 @@ class Downloader(Behaviour):
                 case fetch.Ask():
                     self._told(self._enquiries.ask(action))
                 case fetch.Run():
-                    self._run(action)
+                    self._attempts.run(action)
                 case fetch.StopAttempt():
-                    self._stop_attempt(action)
+                    self._attempts.stop(action)
                 case fetch.BackOff():
                     self._back_off(action)
                 case fetch.AskSlot(request):
@@ -243,60 +300,15 @@ class Downloader(Behaviour):
                 case fetch.End():
                     self._end(action)
 
-    def _run(self, run: fetch.Run) -> None:
-        worker = least_loaded(self._load)
-        if worker is None:
-            # None is ready: they are being replaced, and `WorkerUp` takes these up.
-            self._unassigned.append(run)
-            return
-        with self._contents.descriptors(run.spec.content) as fds:
-            if fds is None:
-                # Its source has let go of it, and its cancel is on the way.
-                self._do(fetch.Cancel(run.spec.request, CancelReason.EPOCH_CANCEL))
-                self._do(fetch.Ended(run.spec.request, run.attempt, run.start, complete=False, cancelled=True))
-                return
-            meter = None if self._meters is None else self._meters.take(run.spec.origin)
-            order = RunAttempt(run.attempt, run.start, self._enquiries.directed(run.spec), meter)
-            meters = () if self._meters is None else (self._meters.fd,)
-            try:
-                sent = self._pool.send(worker, self._codec.encode(order), (*meters, *fds))
-            except OSError as error:
-                self._give_back(run)
-                # Descriptors that wait for the socket are duplicated, and there are none left.
-                short = Failure("ConnectError", f"cannot reach a worker: {error.strerror}", retryable=True)
-                self._do(fetch.Ended(run.spec.request, run.attempt, run.start, complete=False, failure=short))
-                return
-        if sent:
-            self._load[worker] += 1
-            self._running[run.spec.request] = (worker, run)
-        else:
-            # Its end is on the way here as `WorkerGone`; choose among the others meanwhile.
-            self._give_back(run)
-            del self._load[worker]
-            self._run(run)
-
     def _told(self, outcome: fetch.Told | fetch.Cancel | Verdict | None) -> None:
         if isinstance(outcome, Verdict):
-            self._pool.send(outcome.worker, self._codec.encode(outcome.answer))
+            self._attempts.tell(outcome.worker, outcome.answer)
         elif outcome is not None:
             self._do(outcome)
 
-    def _stop_attempt(self, action: fetch.StopAttempt) -> None:
-        current = self._running.get(action.request)
-        if current is not None:
-            self._pool.send(current[0], self._codec.encode(CancelAttempt(action.attempt)))
-            return
-        waiting = [run for run in self._unassigned if run.attempt == action.attempt]
-        for run in waiting:
-            self._unassigned.remove(run)
-            self._do(fetch.Ended(run.spec.request, run.attempt, run.start, complete=False, cancelled=True))
-
     def _back_off(self, action: fetch.BackOff) -> None:
-        self._publisher.publish(
-            RequestRetrying(action.spec.request, action.retry, self._max_retries, action.delay, action.cause),
-            Scope(action.spec.asset),
-        )
-        if action.cause in (fetch.WORKER_LOST, fetch.RENEWED, fetch.RETURNED):
+        self._outcomes.retrying(action)
+        if action.cause in (fetch.WORKER_LOST, fetch.CLEARED, fetch.RENEWED, fetch.RETURNED):
             return
         self._tell("registry", Parked(action.spec.request))
         me = self._find("downloader")
@@ -304,57 +316,11 @@ class Downloader(Behaviour):
             self._timers.after(action.delay, me, BackoffOver(action.spec.request, action.attempt))
 
     def _end(self, end: fetch.End) -> None:
-        spec = end.spec
-        request = spec.request
-        scope = Scope(spec.asset)
-        landed = end.end - spec.start
-        started = self._started_at.pop(request, self._clock())
-        self._unassigned = [run for run in self._unassigned if run.spec.request != request]
-        self._enquiries.forget(request)
-        answer: Command
-        if end.reason is not None:
-            self._publisher.publish(RequestCancelled(request, landed, end.reason), scope)
-            answer = FetchCancelled(request, end.end, end.reason)
-        elif end.failure is not None:
-            failure = _named(end.failure, redact_briefly(spec.url))
-            if failure.kind == "RetryExhausted":
-                self._publisher.publish(RetryExhausted(request, landed, end.attempts), scope)
-            self._publisher.publish(RequestFailed(request, landed, failure.retryable, failure), scope)
-            answer = FetchFailed(request, end.end, end.gave_up, failure)
-        else:
-            duration = self._clock() - started
-            bandwidth = landed * 8000 // max(int(duration * 1000), 1)
-            self._publisher.publish(RequestCompleted(request, landed, duration, bandwidth), scope)
-            answer = FetchDone(request, end.end, end.total)
-        self._tell("registry", Released(request))
-        self._tell(spec.owner, answer)
-
-    def _forget_run(self, request: RequestId) -> None:
-        worker, run = self._running.pop(request)
-        self._give_back(run)
-        if worker in self._load:
-            self._load[worker] -= 1
-
-    def _give_back(self, run: fetch.Run) -> None:
-        if self._meters is not None:
-            self._meters.give_back(run.spec.origin)
+        self._attempts.forget(end.spec.request)
+        self._enquiries.forget(end.spec.request)
+        self._outcomes.ended(end)
 
     def _tell(self, name: str, command: Command) -> None:
         address = self._find(name)
         if address is not None:
             address.tell(command)
-
-
-def _named(failure: Failure, url: str) -> Failure:
-    """The failure with the URL in its text: it surfaces far from where that was given."""
-    return failure if url in failure.text else replace(failure, text=f"{url}: {failure.text}")
-
-
-def _place(report: AttemptHeaders, spec: FetchSpec, asked: str) -> Place | None:
-    """Where the answer came from, unless that is the URL of the request itself, or too long to be told."""
-    before = spec.place
-    if report.final_url == asked:
-        return before
-    if len(report.final_url) >= FINAL_URL_LIMIT:
-        return None
-    return Place(report.final_url, report.bare or (before is not None and before.bare))

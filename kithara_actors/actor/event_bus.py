@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Protocol
 
 from actors.actor.cell import Behaviour
@@ -21,14 +22,20 @@ class Subscriber(Protocol):
         """Whether an event of `scope` is this subscriber's."""
 
     def add(self, envelope: Envelope) -> None:
-        """Take it, or lose an older one."""
+        """Take it, or lose an older one. One that it has already is left alone."""
 
 
 class SubscriberTable(Protocol):
-    """Outlives the bus: who subscribes stays subscribed when the bus is made anew."""
+    """Outlives the bus: who subscribes stays subscribed when the bus is made anew, and numbers go on."""
 
-    def get(self, subscriber: int) -> Subscriber | None:
-        """None once it was removed."""
+    def number(self, serial: int) -> int:
+        """The number of the event that its publisher gave this serial; the same for the one asked about last."""
+
+    def activate(self, subscriber: int) -> None:
+        """It gets events from now on. No effect once it was removed."""
+
+    def active(self) -> Iterable[Subscriber]:
+        """Those that get events, in the order in which they were activated."""
 
     def remove(self, subscriber: int) -> None:
         """Forget it."""
@@ -40,8 +47,6 @@ class EventBus(Behaviour):
     def __init__(self, subscribers: SubscriberTable, clock: Clock = wall) -> None:
         self._subscribers = subscribers
         self._clock = clock
-        self._active: dict[int, Subscriber] = {}
-        self._seq = 0
         self._last = 0.0
 
     def handle(self, command: Command) -> None:
@@ -49,24 +54,21 @@ class EventBus(Behaviour):
             case Publish():
                 self._publish(command)
             case AddSubscriber(subscriber):
-                subscription = self._subscribers.get(subscriber)
-                if subscription is not None:
-                    self._active[subscriber] = subscription
+                self._subscribers.activate(subscriber)
             case RemoveSubscriber(subscriber):
-                self._active.pop(subscriber, None)
                 self._subscribers.remove(subscriber)
             case _:
                 raise TypeError(f"EventBus does not handle {type(command).__name__}")
 
     def _publish(self, command: Publish) -> None:
-        self._seq += 1
+        seq = self._subscribers.number(command.serial)
         self._last = max(self._last, self._clock())
         scope = Scope(command.asset or None, command.stream or None)
         try:
             event = EVENT_CODEC.decode(command.event)
         except CodecError as error:
             event, scope = DeadLetter("event_bus", str(error)), Scope()
-        envelope = Envelope(event, scope, self._seq, self._last)
-        for subscription in self._active.values():
+        envelope = Envelope(event, scope, seq, self._last)
+        for subscription in self._subscribers.active():
             if subscription.wants(scope):
                 subscription.add(envelope)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from actors.memory.words import SharedWords
 from kithara_actors.logic.meter_table import MeterTable
 
@@ -18,6 +20,8 @@ class Meters:
         """With `origins` 0 only the total is counted. Raises OSError (no descriptor)."""
         self._words = SharedWords(1 + origins)
         self._table = MeterTable(origins) if origins else None
+        self._taken: Counter[str] = Counter()
+        self._unclaimed: Counter[str] = Counter()
 
     @property
     def fd(self) -> int:
@@ -28,16 +32,40 @@ class Meters:
         """The number of the meter for one more attempt at `origin`; `give_back` is due when it has ended."""
         if self._table is None:
             return 0
+        self._taken[origin] += 1
         number, fresh = self._table.take(origin)
         if fresh:
             # Nobody uses it now, and what its last origin owed is not this one's.
             self._words[number] = 0
         return number
 
+    def suspend(self) -> None:
+        """Whoever took them has begun anew: what is in use is kept until `settle`, or claimed again by `keep`."""
+        self._unclaimed += self._taken
+        self._taken.clear()
+
+    def keep(self, origin: str) -> None:
+        """An attempt at `origin` that had its meter before goes on with it."""
+        if self._unclaimed[origin]:
+            self._unclaimed[origin] -= 1
+            self._taken[origin] += 1
+        else:
+            self.take(origin)
+
+    def settle(self) -> None:
+        """Nothing more is claimed: what is left was in use by attempts that are over."""
+        for origin in self._unclaimed.elements():
+            if self._table is not None:
+                self._table.give_back(origin)
+        self._unclaimed.clear()
+
     def give_back(self, origin: str) -> None:
         """An attempt at `origin` is over, or its worker is gone."""
         if self._table is not None:
             self._table.give_back(origin)
+            self._taken[origin] -= 1
+            if not self._taken[origin]:
+                del self._taken[origin]
 
     def close(self) -> None:
         """Idempotent; workers that are left keep what they have mapped."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 
 from actors.actor.address import Address
@@ -17,6 +18,7 @@ class Publisher:
     def __init__(self, bus: Address, listening: Callable[[], bool]) -> None:
         self._bus = bus
         self._listening = listening
+        self._serials = itertools.count(1)
 
     @property
     def listening(self) -> bool:
@@ -25,4 +27,4 @@ class Publisher:
     def publish(self, event: Event, scope: Scope = Scope()) -> None:  # noqa: B008 - immutable
         """Send `event` to the bus. Does not block."""
         if self._listening():
-            self._bus.tell(Publish(scope.asset or 0, scope.stream or 0, EVENT_CODEC.encode(event)))
+            self._bus.tell(Publish(next(self._serials), scope.asset or 0, scope.stream or 0, EVENT_CODEC.encode(event)))

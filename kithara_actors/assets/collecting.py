@@ -18,7 +18,8 @@ __all__ = ["Waiting", "WaitingTable"]
 class Waiting:
     """One request and what came of it, which is certain once `ended` is set.
 
-    `size` is how many bytes of the content are the body, `failure` is None after success.
+    `size` is how many bytes of the content are the body, `failure` is None after success. `abandoned`: the caller has
+    gone, and the request is to end.
     """
 
     spec: FetchSpec
@@ -27,6 +28,7 @@ class Waiting:
     head: CollectedHead | None = None
     size: int = 0
     failure: Failure | None = None
+    abandoned: bool = False
 
 
 class WaitingTable:
@@ -62,6 +64,34 @@ class WaitingTable:
         with self._lock:
             waiting = self._waiting.get(request)
         return None if waiting is None else waiting.spec
+
+    def specs(self) -> list[tuple[FetchSpec, bool]]:
+        """What is asked for, and whether that is abandoned."""
+        with self._lock:
+            return [(waiting.spec, waiting.abandoned) for waiting in self._waiting.values()]
+
+    def headless(self, request: RequestId) -> bool:
+        """Whether somebody waits and no answer was told."""
+        with self._lock:
+            waiting = self._waiting.get(request)
+            return waiting is not None and waiting.head is None
+
+    def renew(self, request: RequestId, new: RequestId) -> FetchSpec | None:
+        """Ask for the same under another id: what came of the first is not known. None if nobody waits for it."""
+        with self._lock:
+            waiting = self._waiting.pop(request, None)
+            if waiting is None:
+                return None
+            waiting.spec = replace(waiting.spec, request=new, peer=f"call:{new}")
+            waiting.head = None
+            self._waiting[new] = waiting
+            return waiting.spec
+
+    def abandon(self, waiting: Waiting) -> RequestId:
+        """The caller has gone: the request that is to end."""
+        with self._lock:
+            waiting.abandoned = True
+            return waiting.spec.request
 
     def __len__(self) -> int:
         with self._lock:

@@ -17,13 +17,14 @@ from pathlib import Path
 
 from actors.memory.buffer import memory_file
 from actors.memory.progress import ProgressBlock, WakeUp
+from kithara_actors.assets.record import Lane, Record
 from kithara_actors.errors import Failure
 from kithara_actors.logic.ranges import Ranges
 from kithara_actors.media.info import detect
 from kithara_actors.messages.worker import HEAD_CODEC, Head
 from kithara_actors.values import Answer, ContentId, MediaDetails, MediaInfo, Phase
 
-__all__ = ["SNIFF", "Content", "ContentTable", "Landing", "Lane", "View"]
+__all__ = ["SNIFF", "Content", "ContentTable", "Landing", "View"]
 
 SNIFF = 64 * 1024
 """Bytes from the front that tell codec and container, where anything does."""
@@ -33,22 +34,13 @@ _CONTRADICTION = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Lane:
-    """A run of bytes being written from `start` on, up to `end` where that is known."""
-
-    slot: int
-    generation: int
-    start: int
-    end: int | None
-
-
-@dataclass(frozen=True, slots=True)
 class View:
     """What the owner says, all at one moment.
 
     `failure` ended the asset for good. `setback` is the last error after which a fetch gave up, `setbacks` how many
     there were, `unreached` the bytes that the last one did not bring: who sees the number rise while it waits for
-    one of these raises the setback.
+    one of these raises the setback. `incarnation` rises when the owner begins anew: what readers told the one before
+    they have to tell again.
     """
 
     phase: Phase = Phase.INIT
@@ -58,6 +50,7 @@ class View:
     setback: Failure | None = None
     setbacks: int = 0
     unreached: tuple[int, int | None] = (0, None)
+    incarnation: int = 0
 
 
 class _Held(ABC):
@@ -100,6 +93,8 @@ class Content(_Held):
             self.block.close()
             raise
         self.view = View()
+        self.record = Record()
+        """For the owner alone."""
         self.path: Path | None = None
         self.details: MediaDetails | None = None
         """What the parsing process made of the whole file, once somebody asked."""
@@ -188,15 +183,16 @@ class Content(_Held):
 
     def first_answer(self) -> Answer | None:
         """What the server first said; None before, and where none was asked."""
-        answer = self._answer() if self.block.has_head else None
+        answer = self.answer() if self.block.has_head else None
         return answer if answer is not None and answer.status else None
 
     @property
     def content_type(self) -> str | None:
         """The Content-Type, once there is a head."""
-        return self._answer().content_type
+        return self.answer().content_type
 
-    def _answer(self) -> Answer:
+    def answer(self) -> Answer:
+        """What was first answered; there must be a head."""
         head = HEAD_CODEC.decode(self.block.blob)
         assert isinstance(head, Head)
         return head.answer
@@ -292,6 +288,23 @@ class ContentTable:
         with self._lock:
             found = self._contents.get(content)
             return found if found is not None and found.retain() else None
+
+    def landing(self) -> int:
+        """Bytes that running requests have stored so far."""
+        with self._lock:
+            contents = [content for content in self._contents.values() if content.retain()]
+        total = 0
+        for content in contents:
+            if isinstance(content, Content):
+                for lane in content.view.lanes:
+                    landed = content.block.landed(lane.slot, lane.generation)
+                    total += 0 if landed is None else landed - lane.spec.start
+            content.release()
+        return total
+
+    def __contains__(self, content: ContentId) -> bool:
+        with self._lock:
+            return content in self._contents
 
     def __len__(self) -> int:
         with self._lock:

@@ -15,7 +15,7 @@ from typing import TypeVar
 from actors.clock import wall
 from kithara_actors.command.text import amount, width, write_json, write_line
 from kithara_actors.events import (
-    ActorCrashed,
+    ActorRestarted,
     Committed,
     DeadLetter,
     Envelope,
@@ -38,6 +38,7 @@ __all__ = ["Timeline", "describe"]
 
 E = TypeVar("E", bound=Event)
 
+_CAUSES = {"WORKER_LOST": "its worker is gone", "CLEARED": "it need not be alone any more"}
 _SETTLED = 0.1
 """Seconds after which no earlier entry is expected any more: events come over a queue, steps do not."""
 
@@ -143,7 +144,7 @@ def describe(event: Event) -> tuple[str, str] | None:
         case FirstByte():
             return f"request {event.request_id}", f"answered {event.status} after {event.ttfb * 1000:.0f} ms"
         case RequestRetrying():
-            cause = "its worker is gone" if event.cause == "WORKER_LOST" else event.cause
+            cause = _CAUSES.get(event.cause, event.cause)
             return f"request {event.request_id}", f"goes on after {event.delay * 1000:.0f} ms: {cause}"
         case RequestCompleted():
             return f"request {event.request_id}", f"complete: {amount(event.bytes)} in {event.duration:.1f} s"
@@ -164,8 +165,8 @@ def describe(event: Event) -> tuple[str, str] | None:
         case WorkerLost():
             held = ", ".join(map(str, event.requests))
             return f"worker {event.worker}", f"lost: {event.reason}" + (f"; had request {held}" if held else "")
-        case ActorCrashed():
-            return event.name, f"crashed: {event.error}"
+        case ActorRestarted():
+            return event.name, f"failed ({event.reason}); incarnation {event.incarnation} goes on"
         case DeadLetter():
             return event.name, f"dead letter: {event.reason}"
         case Lagged():

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from actors.messages.command import Command
 from kithara_actors.logic.demand import Reader
 from kithara_actors.logic.ranges import Ranges
+from kithara_actors.messages.to_source import Attach, Detach, ReaderAt, SetPlaying, WantAll, WantLength
 from kithara_actors.values import Priority, StreamId
 
 __all__ = ["Audience"]
@@ -36,6 +38,30 @@ class Audience:
 
     def __init__(self) -> None:
         self._streams: dict[StreamId, _Listener] = {}
+
+    def heed(self, command: Command) -> bool:
+        """Take what a stream says: True if somebody may lack now what was not lacked before.
+
+        Raises TypeError for what no stream says.
+        """
+        match command:
+            case Attach(stream, look_ahead, priority):
+                self.join(stream, look_ahead, playing=priority is Priority.HIGH)
+                return True
+            case Detach(stream):
+                self.leave(stream)
+                return False
+            case ReaderAt(stream, position, waiting_to):
+                return self.at(stream, position, waiting_to) and waiting_to is not None
+            case SetPlaying(stream, playing, implied):
+                self.play(stream, playing=playing, implied=implied)
+                return False
+            case WantLength(stream):
+                return self.want_length(stream)
+            case WantAll(stream):
+                return self.want_all(stream)
+            case _:
+                raise TypeError(f"Source does not handle {type(command).__name__}")
 
     def join(self, stream: StreamId, look_ahead: int | None, *, playing: bool) -> None:
         """A stream was opened; `look_ahead` in bytes, None for the whole file."""

@@ -6,12 +6,15 @@ attempt that is no longer current change nothing.
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from kithara_actors.errors import Failure
 from kithara_actors.logic.fetch_steps import (
     Action,
+    Adopt,
     Answered,
     Ask,
     AskSlot,
@@ -19,6 +22,7 @@ from kithara_actors.logic.fetch_steps import (
     Begin,
     Begun,
     Cancel,
+    Cleared,
     DelayOver,
     End,
     Ended,
@@ -30,11 +34,13 @@ from kithara_actors.logic.fetch_steps import (
     Told,
 )
 from kithara_actors.logic.retry import Again, Final, RetryPolicy
+from kithara_actors.logic.suspicion import Blame, Suspicion
 from kithara_actors.messages.records import FetchSpec
 from kithara_actors.values import CancelReason, RequestId
 
 __all__ = [
     "Action",
+    "Adopt",
     "Answered",
     "Ask",
     "AskSlot",
@@ -42,6 +48,7 @@ __all__ = [
     "Begin",
     "Begun",
     "Cancel",
+    "Cleared",
     "DelayOver",
     "End",
     "Ended",
@@ -58,10 +65,9 @@ __all__ = [
 WORKER_LOST = "WORKER_LOST"
 RENEWED = "RENEWED"
 RETURNED = "RETURNED"
+CLEARED = "CLEARED"
 _GONE = frozenset({401, 403, 404, 410})
 """What a server answers when the place that a redirect named is none any more, such as a signed URL of yesterday."""
-_LOSSES = 3
-_UNTOUCHED_LOSSES = 10
 
 
 class State(StrEnum):
@@ -81,11 +87,11 @@ class _Life:
     attempt: int
     landed: int
     mark: int
+    suspicion: Suspicion
     tries: int = 0
     retries: int = 0
-    losses: int = 0
-    untouched: int = 0
     begun: bool = False
+    moving: bool = False
     renewed: bool = False
     reason: CancelReason | None = None
 
@@ -93,18 +99,30 @@ class _Life:
 class FetchBook:
     """All admitted requests of a system. `handle` is the only door."""
 
-    def __init__(self, policy: RetryPolicy, *, asks: bool = False) -> None:
-        """`asks`: every attempt is asked about first, not only those of sources with callables."""
+    def __init__(
+        self,
+        policy: RetryPolicy,
+        *,
+        asks: bool = False,
+        attempts: Iterator[int] | None = None,
+        suspicions: Callable[[RequestId, int], Suspicion] | None = None,
+    ) -> None:
+        """`asks`: every attempt is asked about first, not only those of sources with callables. `attempts` numbers
+        them, and `suspicions` has what is held against a request, from an offset on if it is new there; both go on
+        where an earlier book has ended."""
         self._policy = policy
         self._asks = asks
         self._lives: dict[RequestId, _Life] = {}
-        self._attempts = 0
+        self._attempts = attempts or itertools.count(1)
+        self._suspicions = suspicions or (lambda _, since: Suspicion(since))
 
     def handle(self, event: Event, draw: float) -> list[Action]:
         """What follows from `event`; `draw` in [0, 1] feeds the jitter. Of an older attempt: nothing."""
         match event:
             case Start(spec, again):
                 return self._start(spec, again=again)
+            case Adopt(spec):
+                return self._adopt(spec, event)
             case Begun(request, attempt):
                 life = self._current(request, attempt)
                 if life is not None:
@@ -118,9 +136,12 @@ class FetchBook:
             case Ended(request, attempt):
                 life = self._current(request, attempt)
                 return [] if life is None else self._ended(life, event, draw)
-            case Lost(request, attempt, landed):
+            case Lost(request, attempt, landed, blame):
                 life = self._current(request, attempt)
-                return [] if life is None else self._lost(life, landed)
+                return [] if life is None else self._lost(life, landed, blame)
+            case Cleared(request, attempt, landed):
+                life = self._current(request, attempt)
+                return [] if life is None else self._cleared(life, landed)
             case DelayOver(request, attempt):
                 life = self._lives.get(request)
                 if life is None or life.state is not State.BACKING_OFF or life.attempt != attempt:
@@ -136,9 +157,18 @@ class FetchBook:
         """Requests that have not ended, in the order of their ids."""
         return sorted(self._lives)
 
+    def in_hand(self) -> list[tuple[FetchSpec, State, CancelReason | None]]:
+        """Requests that have not ended, where each is, and why those that are to end are."""
+        return [(life.spec, life.state, life.reason) for _, life in sorted(self._lives.items())]
+
     def state(self, request: RequestId) -> State | None:
         life = self._lives.get(request)
         return None if life is None else life.state
+
+    def begun(self, request: RequestId) -> bool:
+        """Whether a worker has taken up the attempt that is current."""
+        life = self._lives.get(request)
+        return life is not None and life.begun
 
     def _current(self, request: RequestId, attempt: int) -> _Life | None:
         life = self._lives.get(request)
@@ -152,22 +182,32 @@ class FetchBook:
             # It was cancelled while its slot was on the way.
             return []
         if life is None:
-            life = _Life(spec, State.RUNNING, 0, spec.start, spec.start)
+            life = _Life(spec, State.RUNNING, 0, spec.start, spec.start, self._suspicions(spec.request, spec.start))
             self._lives[spec.request] = life
             return [Begin(spec), self._next_attempt(life)]
         if life.state is State.QUEUED_AGAIN:
             return [self._next_attempt(life)]
         raise RuntimeError(f"request {spec.request}: admitted again in state {life.state}")
 
+    def _adopt(self, spec: FetchSpec, event: Adopt) -> list[Action]:
+        life = _Life(
+            spec, State.QUEUED_AGAIN, 0, event.landed, event.landed, self._suspicions(spec.request, event.landed)
+        )
+        self._lives[spec.request] = life
+        if event.attempt is not None:
+            life.state, life.attempt, life.begun = State.RUNNING, event.attempt, event.begun
+        elif _all_landed(life):
+            return [self._end(life, total=spec.total)]
+        return []
+
     def _next_attempt(self, life: _Life, *, renew: bool = False) -> Ask | Run:
-        self._attempts += 1
-        life.attempt = self._attempts
-        life.begun = False
+        life.attempt = next(self._attempts)
+        life.begun = life.moving = False
         if self._asks or life.spec.calls:
             life.state = State.ASKING
             return Ask(life.spec, life.attempt, renew)
         life.state = State.RUNNING
-        return Run(life.spec, life.attempt, _where(life))
+        return _run(life)
 
     def _told(self, request: RequestId, attempt: int, failure: Failure | None) -> list[Action]:
         life = self._lives.get(request)
@@ -176,7 +216,7 @@ class FetchBook:
         if failure is not None:
             return [self._end(life, failure=failure, gave_up=self._gave_up(life, failure))]
         life.state = State.RUNNING
-        return [Run(life.spec, attempt, _where(life))]
+        return [_run(life)]
 
     def _ended(self, life: _Life, event: Ended, draw: float) -> list[Action]:
         moved = event.end > life.landed
@@ -185,13 +225,21 @@ class FetchBook:
             # What the attempt before has stored was written over.
             life.mark = life.landed = event.end
         life.landed = max(life.landed, event.end)
-        life.losses = life.untouched = 0
+        life.suspicion.reported()
+        life.suspicion.landed(_where(life))
         if event.complete:
             return [self._end(life, total=event.total)]
         if _all_landed(life) and (event.failure is None or event.failure.retryable):
             return [self._end(life, total=life.spec.total)]
         if life.reason is not None:
             return [self._end(life, reason=life.reason)]
+        if life.moving and event.cancelled and event.failure is None:
+            life.retries += 1
+            move = BackOff(life.spec, life.attempt, max(life.tries, 1), 0.0, CLEARED)
+            return [move, self._next_attempt(life)]
+        if event.cancelled and event.failure is None:
+            # Cut for an incarnation that is gone, and why is not known here: whoever wanted it will say so again.
+            return [self._next_attempt(life)]
         failure = event.failure or Failure("InternalError", "an attempt ended with neither a result nor an error")
         if life.spec.place is not None and not moved:
             # Nothing came from where redirects had led: the next attempt asks the original for the way.
@@ -225,23 +273,29 @@ class FetchBook:
         denied = failure.kind == "PolicyError" or failure.status in (401, 403)
         return denied and life.landed > 0
 
-    def _lost(self, life: _Life, landed: int) -> list[Action]:
-        if self._policy.renews(landed - life.landed):
-            life.losses = life.untouched = 0
-        # A worker that died before it took the attempt up cannot have died of it.
-        life.losses += life.begun
-        life.untouched += not life.begun
+    def _lost(self, life: _Life, landed: int, blame: Blame) -> list[Action]:
         life.landed = max(life.landed, landed)
+        # A worker that died before it took the attempt up cannot have died of it.
+        life.suspicion.lost(blame if life.begun else Blame.NONE, _where(life))
         if _all_landed(life):
             return [self._end(life, total=life.spec.total)]
         if life.reason is not None:
             return [self._end(life, reason=life.reason)]
-        if life.losses >= _LOSSES or life.untouched >= _UNTOUCHED_LOSSES:
-            lost = life.losses + life.untouched
-            failure = Failure("InternalError", f"{lost} workers in a row were lost while running this request")
-            return [self._end(life, failure=failure)]
+        if life.suspicion.verdict is not None:
+            return [self._end(life, failure=life.suspicion.verdict)]
         life.retries += 1
-        return [BackOff(life.spec, life.attempt, max(life.losses, 1), 0.0, WORKER_LOST), self._next_attempt(life)]
+        back = BackOff(life.spec, life.attempt, max(life.suspicion.losses, 1), 0.0, WORKER_LOST)
+        return [back, self._next_attempt(life)]
+
+    def _cleared(self, life: _Life, landed: int) -> list[Action]:
+        """Make room for the next suspect, unless that would cost what cannot be asked for again from the middle."""
+        if life.spec.collection is not None or not life.spec.ranged or life.state is State.CANCELLING or life.moving:
+            return []
+        life.suspicion.landed(landed)
+        if life.suspicion.suspect:
+            return []
+        life.moving = True
+        return [StopAttempt(life.spec.request, life.attempt)]
 
     def _cancel(self, request: RequestId, reason: CancelReason) -> list[Action]:
         life = self._lives.get(request)
@@ -266,6 +320,10 @@ class FetchBook:
     ) -> End:
         del self._lives[life.spec.request]
         return End(life.spec, life.landed, total, failure, gave_up, reason, life.retries + 1)
+
+
+def _run(life: _Life) -> Run:
+    return Run(life.spec, life.attempt, _where(life), alone=life.suspicion.suspect)
 
 
 def _where(life: _Life) -> int:

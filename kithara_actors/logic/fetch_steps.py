@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from kithara_actors.errors import Failure
+from kithara_actors.logic.suspicion import Blame
 from kithara_actors.messages.records import FetchSpec, Place
 from kithara_actors.values import CancelReason, RequestId, Validator
 
 __all__ = [
     "Action",
+    "Adopt",
     "Answered",
     "Ask",
     "AskSlot",
@@ -17,6 +19,7 @@ __all__ = [
     "Begin",
     "Begun",
     "Cancel",
+    "Cleared",
     "DelayOver",
     "End",
     "Ended",
@@ -38,6 +41,17 @@ class Start:
 
     spec: FetchSpec
     again: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Adopt:
+    """The request was admitted before, and bytes up to `landed` have come. `attempt` runs, `begun` or not; None: none
+    does, and another is to be started by `Start`."""
+
+    spec: FetchSpec
+    landed: int
+    attempt: int | None = None
+    begun: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +92,20 @@ class Ended:
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """The worker that ran the attempt is gone; bytes up to `landed` were published before."""
+    """The worker that ran the attempt is gone; bytes up to `landed` were published before.
+
+    `blame` is what its end says about those that it had taken up.
+    """
+
+    request: RequestId
+    attempt: int
+    landed: int
+    blame: Blame = Blame.SHARED
+
+
+@dataclass(frozen=True, slots=True)
+class Cleared:
+    """A suspect runs well, bytes up to `landed` are there, and others wait for the place where it is alone."""
 
     request: RequestId
     attempt: int
@@ -110,7 +137,7 @@ class Cancel:
     reason: CancelReason
 
 
-Event = Start | Begun | Answered | Ended | Lost | DelayOver | Told | Cancel
+Event = Start | Adopt | Begun | Answered | Ended | Lost | Cleared | DelayOver | Told | Cancel
 
 
 # --- Actions --------------------------------------------------------------------------------------------------
@@ -134,11 +161,12 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """Run `attempt` from `start` on; `retry` numbers it among the retries, 0 for the first."""
+    """Run `attempt` from `start` on; with `alone`, in a worker that has nothing else."""
 
     spec: FetchSpec
     attempt: int
     start: int
+    alone: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,8 +179,8 @@ class StopAttempt:
 
 @dataclass(frozen=True, slots=True)
 class BackOff:
-    """Give the slot back and ask for one after `delay` seconds. After a lost worker, for a renewal and for a return to
-    the original URL that is 0, and the slot is kept."""
+    """Give the slot back and ask for one after `delay` seconds. After a lost worker, for a renewal, for a return to
+    the original URL and for a move to another worker that is 0, and the slot is kept."""
 
     spec: FetchSpec
     attempt: int

@@ -13,7 +13,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from kithara_actors.logic.turns import Turns
-from kithara_actors.messages.records import FetchSpec
+from kithara_actors.messages.records import FetchSpec, Standing
 from kithara_actors.values import FetchKind, Priority, RequestId
 
 __all__ = ["SlotMap", "SlotState"]
@@ -67,6 +67,8 @@ class SlotMap:
     _running: int = 0
     _per_host: dict[str, int] = field(default_factory=dict)
     _fill_per_host: dict[str, int] = field(default_factory=dict)
+    held: bool = False
+    """Whether nothing is started for now."""
 
     def submit(self, spec: FetchSpec) -> list[FetchSpec]:
         """Accept a new request. ValueError if its id is known."""
@@ -124,6 +126,42 @@ class SlotMap:
         self._move(peer, Priority.LOW)
         self._priorities.pop(peer, None)
 
+    def hold(self) -> None:
+        """Start nothing until `unhold`: what runs already is to be told by `adopt`."""
+        self.held = True
+
+    def unhold(self) -> list[FetchSpec]:
+        """Start again."""
+        self.held = False
+        return self._admit()
+
+    def adopt(self, spec: FetchSpec, standing: Standing) -> None:
+        """A request that was admitted by a map before this one. What is known of it here is of no account."""
+        entry = self._entries.get(spec.request)
+        if entry is None:
+            entry = self._entries[spec.request] = _Entry(spec, SlotState.QUEUED, started=True)
+            self._by_peer.setdefault(spec.peer, set()).add(spec.request)
+        elif entry.state is SlotState.QUEUED and not entry.started:
+            self._slots[self._slot(spec)].remove(spec.request, spec.peer, _gate(spec))
+        else:
+            return
+        match standing:
+            case Standing.RUNNING:
+                self._start(entry)
+            case Standing.PARKED:
+                entry.state, entry.started = SlotState.PARKED, True
+            case Standing.RETURNING:
+                entry.state, entry.started = SlotState.QUEUED, True
+                self._enqueue(entry.spec, head=True)
+
+    def running_specs(self) -> list[FetchSpec]:
+        """Requests that have a slot, in the order of their ids."""
+        return [entry.spec for _, entry in sorted(self._entries.items()) if entry.state is SlotState.RUNNING]
+
+    def parked(self) -> list[RequestId]:
+        """Requests that gave their slot back for a while, in the order of their ids."""
+        return sorted(request for request, entry in list(self._entries.items()) if entry.state is SlotState.PARKED)
+
     def state(self, request: RequestId) -> SlotState | None:
         """None for a request that is unknown or has ended."""
         entry = self._entries.get(request)
@@ -176,6 +214,8 @@ class SlotMap:
 
     def _admit(self) -> list[FetchSpec]:
         started: list[FetchSpec] = []
+        if self.held:
+            return started
         for turns in self._slots.values():
             while self._running < self.max_concurrent:
                 request = turns.take(self._allowed)

@@ -10,10 +10,11 @@ from dataclasses import dataclass, field
 
 from actors.messages.command import Command
 from kithara_actors.errors import Failure
-from kithara_actors.messages.records import FetchSpec
+from kithara_actors.messages.records import FetchSpec, InHand
 from kithara_actors.messages.to_collector import COLLECTOR_COMMANDS, Abandon, Collect, CollectedHead
 from kithara_actors.messages.to_source import (
     SOURCE_COMMANDS,
+    Announce,
     AssetCommitted,
     AssetReady,
     AssetRefused,
@@ -23,6 +24,7 @@ from kithara_actors.messages.to_source import (
     FetchDone,
     FetchFailed,
     FetchHeaders,
+    FetchOver,
     ReaderAt,
     SetPlaying,
     WantAll,
@@ -37,6 +39,7 @@ __all__ = [
     "AcquireAsset",
     "AddSubscriber",
     "Admitted",
+    "Announce",
     "AssetCommitted",
     "AssetReady",
     "AssetRefused",
@@ -57,10 +60,15 @@ __all__ = [
     "FetchDone",
     "FetchFailed",
     "FetchHeaders",
+    "FetchOver",
     "Parked",
     "PeerGone",
     "Publish",
     "ReaderAt",
+    "Readmit",
+    "Readmitted",
+    "Recount",
+    "Recounted",
     "ReleaseAsset",
     "Released",
     "RemoveSubscriber",
@@ -69,7 +77,9 @@ __all__ = [
     "SetPriority",
     "WantAll",
     "WantLength",
+    "WatchSuspects",
     "WorkerGone",
+    "WorkerRetires",
     "WorkerUp",
 ]
 
@@ -101,6 +111,21 @@ class SetPriority(Command):
     TAG = 66
     peer: str
     priority: Priority
+
+
+@dataclass(frozen=True, slots=True)
+class Readmit(Command):
+    """Downloader → Registry: it has begun anew and knows of no request; answered by `Readmitted`."""
+
+    TAG = 73
+
+
+@dataclass(frozen=True, slots=True)
+class Recounted(Command):
+    """Downloader → Registry, the answer to `Recount`: the requests that it knows of, each once."""
+
+    TAG = 74
+    requests: tuple[InHand, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +192,22 @@ class Admitted(Command):
 
 
 @dataclass(frozen=True, slots=True)
+class Recount(Command):
+    """Registry → Downloader: it has begun anew and knows of no request; answered by `Recounted`."""
+
+    TAG = 87
+
+
+@dataclass(frozen=True, slots=True)
+class Readmitted(Command):
+    """Registry → Downloader, the answer to `Readmit`: the requests that have a slot, with why those that are to be
+    ended are."""
+
+    TAG = 88
+    requests: tuple[InHand, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class CancelAdmitted(Command):
     """Registry → Downloader: end a request that was admitted before."""
 
@@ -186,21 +227,23 @@ class BackoffOver(Command):
 
 @dataclass(frozen=True, slots=True)
 class WorkerUp(Command):
-    """Worker pool → Downloader: a worker takes attempts."""
+    """Worker pool → Downloader: a worker takes attempts; `extra`: it was enlisted, and takes only what runs alone."""
 
     TAG = 83
     worker: int
     pid: int
+    extra: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerGone(Command):
-    """Worker pool → Downloader: a worker has ended and writes no more."""
+    """Worker pool → Downloader: a worker has ended and writes no more. `together`: others died at the same moment."""
 
     TAG = 84
     worker: int
     pid: int
     reason: str
+    together: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,6 +267,21 @@ class CallLate(Command):
     TAG = 86
     call: int
     request: RequestId
+
+
+@dataclass(frozen=True, slots=True)
+class WatchSuspects(Command):
+    """Timers → Downloader: look after the requests that run, or wait to run, in a worker of their own."""
+
+    TAG = 89
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerRetires(Command):
+    """Worker pool → Downloader: a worker is to be given nothing new; it leaves when it is idle."""
+
+    TAG = 90
+    worker: int
 
 
 # --- AssetStore -----------------------------------------------------------------------------------------------
@@ -256,10 +314,14 @@ class CommitAsset(Command):
 
 @dataclass(frozen=True, slots=True)
 class ReleaseAsset(Command):
-    """Source → AssetStore: nobody reads or writes `content` any more; drop what is not committed."""
+    """Source → AssetStore: nobody reads or writes `content` any more; drop what is not committed.
+
+    Answered with AssetRefused.
+    """
 
     TAG = 98
     content: ContentId
+    source: str
 
 
 # --- EventBus -------------------------------------------------------------------------------------------------
@@ -267,9 +329,11 @@ class ReleaseAsset(Command):
 
 @dataclass(frozen=True, slots=True)
 class Publish(Command):
-    """Anyone → EventBus: an encoded event and its scope (0 for none)."""
+    """Anyone → EventBus: an encoded event and its scope (0 for none); `serial` is of its publisher's counting."""
 
     TAG = 112
+    IDEMPOTENT = True
+    serial: int
     asset: int
     stream: int
     event: bytes
@@ -280,6 +344,7 @@ class AddSubscriber(Command):
     """Subscription → EventBus: events from here on go to this subscriber too."""
 
     TAG = 113
+    IDEMPOTENT = True
     subscriber: int
 
 
@@ -288,6 +353,7 @@ class RemoveSubscriber(Command):
     """Subscription → EventBus: it was closed."""
 
     TAG = 114
+    IDEMPOTENT = True
     subscriber: int
 
 
@@ -298,6 +364,8 @@ COMMANDS: tuple[type[Command], ...] = (
     Fetch,
     CancelFetch,
     SetPriority,
+    Readmit,
+    Recounted,
     Parked,
     Requeue,
     Released,
@@ -305,12 +373,16 @@ COMMANDS: tuple[type[Command], ...] = (
     Done,
     PeerGone,
     Admitted,
+    Recount,
+    Readmitted,
     CancelAdmitted,
     BackoffOver,
     WorkerUp,
     WorkerGone,
     CallAnswered,
     CallLate,
+    WatchSuspects,
+    WorkerRetires,
     AcquireAsset,
     CommitAsset,
     ReleaseAsset,

@@ -15,7 +15,7 @@ from kithara_actors.values import CancelReason, MediaInfo, Priority, RequestId
 __all__ = [
     "EVENTS",
     "EVENT_CODEC",
-    "ActorCrashed",
+    "ActorRestarted",
     "CacheComplete",
     "Committed",
     "DeadLetter",
@@ -104,8 +104,9 @@ class FirstByte(Event):
 class RequestRetrying(Event):
     """Attempt `attempt` of at most `limit` retries follows in `delay`, in seconds.
 
-    `cause` is an error kind; or, at no cost of the budget, WORKER_LOST, RENEWED (the callables are asked again) or
-    RETURNED (back to the original URL from where redirects had led).
+    `cause` is an error kind; or, at no cost of the budget, WORKER_LOST, CLEARED (it ran alone after lost workers and
+    goes on among the others), RENEWED (the callables are asked again) or RETURNED (back to the original URL from where
+    redirects had led).
     """
 
     TAG = 4
@@ -260,10 +261,13 @@ class WorkerLost(Event):
 
 
 @dataclass(frozen=True, slots=True)
-class ActorCrashed(Event):
+class ActorRestarted(Event):
+    """An actor has failed, for this `reason`, and another incarnation has taken its place; the first has number 1."""
+
     TAG = 98
     name: str
-    error: str
+    incarnation: int
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -308,7 +312,7 @@ EVENTS: tuple[type[Event], ...] = (
     Committed,
     WorkerStarted,
     WorkerLost,
-    ActorCrashed,
+    ActorRestarted,
     DeadLetter,
     SystemStopping,
     Lagged,

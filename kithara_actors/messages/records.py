@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 
-from kithara_actors.values import ContentId, FetchKind, RequestId, Validator
+from kithara_actors.values import CancelReason, ContentId, FetchKind, RequestId, Validator
 
-__all__ = ["Collection", "FetchSpec", "Place", "SourceCalls", "SourceSpec"]
+__all__ = ["Collection", "FetchSpec", "InHand", "Place", "SourceCalls", "SourceSpec", "Standing"]
 
 
 @dataclass(frozen=True, slots=True, weakref_slot=True, eq=False)
@@ -92,6 +93,27 @@ class FetchSpec:
     def owner(self) -> str:
         """The name of the actor that hears of the request."""
         return self.peer if self.collection is None else self.collection.owner
+
+
+class Standing(StrEnum):
+    """Whether an admitted request holds a slot: `PARKED` is one that backs off, `RETURNING` one that wants a slot
+    again."""
+
+    RUNNING = "running"
+    PARKED = "parked"
+    RETURNING = "returning"
+
+
+@dataclass(frozen=True, slots=True)
+class InHand:
+    """An admitted request, as Registry and Downloader tell each other when one of them has begun anew.
+
+    `reason` is set for one that is to be ended.
+    """
+
+    spec: FetchSpec
+    standing: Standing = Standing.RUNNING
+    reason: CancelReason | None = None
 
 
 @dataclass(frozen=True, slots=True)

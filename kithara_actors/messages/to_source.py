@@ -14,6 +14,7 @@ from kithara_actors.values import CancelReason, ContentId, Priority, RequestId, 
 
 __all__ = [
     "SOURCE_COMMANDS",
+    "Announce",
     "AssetCommitted",
     "AssetReady",
     "AssetRefused",
@@ -23,6 +24,7 @@ __all__ = [
     "FetchDone",
     "FetchFailed",
     "FetchHeaders",
+    "FetchOver",
     "ReaderAt",
     "SetPlaying",
     "WantAll",
@@ -161,6 +163,24 @@ class FetchCancelled(Command):
     reason: CancelReason
 
 
+@dataclass(frozen=True, slots=True)
+class FetchOver(Command):
+    """Registry → Source or Collector: a `Fetch` that was sent again had ended before. What has landed is known by the
+    progress words; how it ended is known to nobody any more."""
+
+    TAG = 45
+    request: RequestId
+
+
+@dataclass(frozen=True, slots=True)
+class Announce(Command):
+    """Registry or AssetStore → Source or Collector: it has begun anew; say again what you want of it. Source → itself:
+    look again what there is to do."""
+
+    TAG = 46
+    to: str
+
+
 SOURCE_COMMANDS: tuple[type[Command], ...] = (
     Attach,
     Detach,
@@ -175,4 +195,6 @@ SOURCE_COMMANDS: tuple[type[Command], ...] = (
     FetchDone,
     FetchFailed,
     FetchCancelled,
+    FetchOver,
+    Announce,
 )

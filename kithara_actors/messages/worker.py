@@ -22,9 +22,12 @@ __all__ = [
     "AttemptBegun",
     "AttemptEnded",
     "AttemptHeaders",
+    "AttemptsInFlight",
     "CancelAttempt",
     "Head",
+    "InFlight",
     "RedirectJudged",
+    "ReportAttempts",
     "RunAttempt",
     "WorkerSettings",
     "head_of_present",
@@ -159,6 +162,35 @@ class RedirectJudged(Command):
 
 
 @dataclass(frozen=True, slots=True)
+class InFlight:
+    """An attempt that a worker runs, from `start` on; `begun` as in `AttemptBegun`."""
+
+    request: RequestId
+    attempt: int
+    start: int
+    begun: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ReportAttempts(Command):
+    """Host → worker `worker`: what do you run? Answered by `AttemptsInFlight`."""
+
+    TAG = 25
+    worker: int
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptsInFlight(Command):
+    """Worker → host: what it runs, in one part or several. What it had said of these attempts follows once more:
+    `AttemptHeaders` of those that were answered, `AskRedirect` of those that wait to be judged."""
+
+    TAG = 26
+    worker: int
+    attempts: tuple[InFlight, ...]
+    last: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Head(Command):
     """Worker → readers, in the progress block: what the first answer said, besides the length.
 
@@ -186,4 +218,6 @@ WORKER_COMMANDS: tuple[type[Command], ...] = (
     AttemptEnded,
     AskRedirect,
     RedirectJudged,
+    ReportAttempts,
+    AttemptsInFlight,
 )

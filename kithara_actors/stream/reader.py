@@ -32,8 +32,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Stream"]
 
-_CLOSED = "I/O operation on closed file."
-
 
 class Stream(io.BufferedIOBase):
     """A binary file that can be read and sought while its bytes still arrive.
@@ -267,17 +265,14 @@ class Stream(io.BufferedIOBase):
     @property
     def error(self) -> Exception | None:
         """The last error that this stream met; decoders may have swallowed it."""
-        if self._bytes.error is None and self._bytes.ended is None:
-            failure = self._bytes.content.view.failure
-            if failure is not None:
-                with contextlib.suppress(KitharaError):
-                    self._bytes.using(lambda _: None)
+        if self._bytes.error is None and self._bytes.ended is None and self._bytes.content.view.failure is not None:
+            with contextlib.suppress(KitharaError):
+                self._bytes.using(lambda _: None)
         return self._bytes.error
 
     def raise_for_error(self) -> None:
         """Raise `error` if there is one: for use after a decoder that hides what its file raised."""
-        error = self.error
-        if error is not None:
+        if (error := self.error) is not None:
             raise error
 
     def fileno(self) -> int:
@@ -357,6 +352,11 @@ class Stream(io.BufferedIOBase):
         if self._bytes.end(failure):
             self._bytes.let_go()
 
+    def forked(self, failure: Failure) -> None:
+        """In the child of a fork: every read raises `failure`. Locks may be those of threads that are not here."""
+        self._turn, self._state = threading.RLock(), threading.RLock()
+        self._bytes.forked(failure)
+
     def _end(self, failure: Failure) -> None:
         if self._bytes.end(failure):
             self._link.detach(self._id)
@@ -384,7 +384,7 @@ class Stream(io.BufferedIOBase):
 
     def _check_open(self) -> None:
         if self._closed:
-            raise ValueError(_CLOSED)
+            raise ValueError("I/O operation on closed file.")
 
     def _begin(self) -> tuple[int, int]:
         self._check_open()

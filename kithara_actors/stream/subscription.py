@@ -26,6 +26,7 @@ class Subscription:
         self._on_close = on_close
         self._queue: collections.deque[Envelope] = collections.deque()
         self._missed = 0
+        self._last_seq = 0
         self._last_missed: Envelope | None = None
         self._ended = False
         # Re-entrant: a finalizer that closes a subscription may run inside any of these methods.
@@ -78,13 +79,20 @@ class Subscription:
     def add(self, envelope: Envelope) -> None:
         """Called by the EventBus. Never waits for the subscriber."""
         with self._ready:
-            if self._ended:
-                return
+            if self._ended or envelope.seq <= self._last_seq:
+                return  # the second time: the bus has begun anew in the middle of it
+            self._last_seq = envelope.seq
             if len(self._queue) >= self._capacity:
                 self._last_missed = self._queue.popleft()
                 self._missed += 1
             self._queue.append(envelope)
             self._ready.notify()
+
+    def forked(self) -> None:
+        """In the child of a fork: it has ended, with nothing more to give. Takes no lock."""
+        self._ready = threading.Condition(threading.RLock())
+        self._queue, self._missed, self._ended = collections.deque(), 0, True
+        self._on_close = lambda _: None
 
     def end(self) -> None:
         """No more events will come."""
@@ -100,7 +108,10 @@ class Subscribers:
         self._lock = threading.RLock()
         self._ids = itertools.count(1)
         self._known: dict[int, Subscription] = {}
+        self._active: tuple[Subscription, ...] = ()
         self._closed = False
+        self._numbers = itertools.count(1)
+        self._numbered = (0, 0)
 
     def create(self, scope: Scope, capacity: int, on_close: Callable[[Subscription], None]) -> Subscription:
         """A subscription known here; it gets events once the bus has been told of it."""
@@ -114,14 +125,31 @@ class Subscribers:
                 self._known[subscription.id] = subscription
         return subscription
 
-    def get(self, subscriber: int) -> Subscription | None:
+    def number(self, serial: int) -> int:
+        """The number of the event that its publisher gave this serial; the same for the one asked about last.
+
+        Only the bus calls this.
+        """
+        if self._numbered[0] != serial:
+            self._numbered = (serial, next(self._numbers))
+        return self._numbered[1]
+
+    def activate(self, subscriber: int) -> None:
+        """It gets events from now on. No effect once it was removed."""
         with self._lock:
-            return self._known.get(subscriber)
+            found = self._known.get(subscriber)
+            if found is not None and found not in self._active:
+                self._active = (*self._active, found)
+
+    def active(self) -> tuple[Subscription, ...]:
+        """Those that get events."""
+        return self._active
 
     def remove(self, subscriber: int) -> None:
         """Forget the subscription, which ends after what it holds."""
         with self._lock:
             subscription = self._known.pop(subscriber, None)
+            self._active = tuple(other for other in self._active if other is not subscription)
         if subscription is not None:
             subscription.end()
 
@@ -131,8 +159,16 @@ class Subscribers:
             self._closed = True
             left = list(self._known.values())
             self._known.clear()
+            self._active = ()
         for subscription in left:
             subscription.end()
+
+    def forked(self) -> None:
+        """In the child of a fork: end all, without a lock, for its holder may not be here."""
+        self._lock = threading.RLock()
+        for subscription in list(self._known.values()):
+            subscription.forked()
+        self._known, self._closed = {}, True
 
     @property
     def listening(self) -> bool:

@@ -72,6 +72,11 @@ class ByteWaiter:
             self._leaving = True
             self._release_if_unused()
 
+    def forked(self, failure: Failure) -> None:
+        """In the child of a fork: `end`, without a lock, for its holder may not be here. What is open stays open."""
+        self._lock = threading.RLock()
+        self._ended = failure
+
     @property
     def ended(self) -> Failure | None:
         return self._ended
@@ -200,9 +205,13 @@ class ByteWaiter:
 
         if look():
             return True
-        self.link.tell(WantLength(self.stream))
+
+        def tell() -> None:
+            self.link.tell(WantLength(self.stream))
+
+        tell()
         try:
-            return self._until(content, look, lambda: None, self._read_timeout)
+            return self._until(content, look, tell, self._read_timeout)
         except (ResourceChanged, SystemStopped, ReadTimeout):
             raise
         except OSError as error:
@@ -219,9 +228,13 @@ class ByteWaiter:
 
         if look():
             return True
-        self.link.tell(WantAll(self.stream))
+
+        def tell() -> None:
+            self.link.tell(WantAll(self.stream))
+
+        tell()
         try:
-            return self._until(content, look, lambda: None, timeout, lasting=False)
+            return self._until(content, look, tell, timeout, lasting=False)
         except ReadTimeout:
             return False
 
@@ -262,15 +275,19 @@ class ByteWaiter:
     ) -> T:
         """Sleep on the wake-up until `look` finds something, at most `limit` seconds.
 
-        `again` is called when the net had to catch it; `concerned` tells whether a setback is the caller's; the limit
+        `again` is called when what the Source was told may be lost: it has begun anew, or the net had to catch the
+        caller. `concerned` tells whether a setback is the caller's; the limit
         is an error of the stream only if `lasting`.
         """
         deadline = None if limit is None else monotonic() + limit
-        setbacks = content.view.setbacks
+        setbacks, incarnation = content.view.setbacks, content.view.incarnation
         waiter = self._borrow(content)
         try:
             while True:
                 # A signal between this look and the sleep ends the sleep at once.
+                if content.view.incarnation != incarnation:
+                    incarnation = content.view.incarnation
+                    again()
                 found = look()
                 if found is not None:
                     return found

@@ -21,8 +21,11 @@ from kithara_actors.messages.worker import (
     AttemptBegun,
     AttemptEnded,
     AttemptHeaders,
+    AttemptsInFlight,
     CancelAttempt,
+    InFlight,
     RedirectJudged,
+    ReportAttempts,
     RunAttempt,
     WorkerSettings,
 )
@@ -40,6 +43,8 @@ _URL_LIMIT = 48 * 1024
 """Bytes of a URL that fits one message."""
 _VERDICT_WITHIN = 15.0
 """Seconds; the host gives its callables five."""
+_FLIGHTS_AT_ONCE = 1000
+"""Attempts that one report names, which is far below the limit of a frame."""
 _IDLE = 10.0
 """Seconds after which a thread without work ends."""
 
@@ -67,16 +72,25 @@ def make_handler(settings: bytes, send: Send) -> FetchHandler:
 class _Verdict:
     """What the host says about a redirect; empty until `heard`."""
 
-    def __init__(self) -> None:
+    def __init__(self, question: AskRedirect) -> None:
+        self.question = question
         self.heard = threading.Event()
         self.answer: RedirectJudged | None = None
 
 
 @dataclass(slots=True)
 class _Job:
+    """`begun`, `head` and the verdict's question are what was said of it, in case that is to be said again."""
+
     order: RunAttempt
     attempt: Attempt
     fds: list[int]
+    begun: bool = False
+    head: AttemptHeaders | None = None
+
+    @property
+    def flight(self) -> InFlight:
+        return InFlight(self.order.spec.request, self.order.attempt, self.order.start, self.begun)
 
 
 class FetchHandler:
@@ -98,7 +112,7 @@ class FetchHandler:
         self._codec = Codec(WORKER_COMMANDS)
         self._jobs: queue.SimpleQueue[_Job] = queue.SimpleQueue()
         self._lock = threading.Lock()
-        self._running: dict[int, Attempt] = {}
+        self._running: dict[int, _Job] = {}
         self._asks = asks
         self._verdicts: dict[int, _Verdict] = {}
         self._waiting = 0
@@ -113,22 +127,40 @@ class FetchHandler:
                 with self._lock:
                     running = self._running.get(attempt)
                 if running is not None:
-                    running.cancel()
+                    running.attempt.cancel()
             case RedirectJudged(attempt):
                 with self._lock:
                     verdict = self._verdicts.get(attempt)
                 if verdict is not None:
                     verdict.answer = command
                     verdict.heard.set()
+            case ReportAttempts(worker):
+                self._report_all(worker)
             case _:
                 raise TypeError(f"a worker does not handle {type(command).__name__}")
 
     def busy(self) -> int:
         return len(self._running)
 
+    def _report_all(self, worker: int) -> None:
+        """Say what runs, and again what was said of it: whom it was told to may have forgotten."""
+        with self._lock:
+            jobs = list(self._running.values())
+            verdicts = list(self._verdicts.values())
+        flights = [job.flight for job in jobs]
+        for start in range(0, max(len(flights), 1), _FLIGHTS_AT_ONCE):
+            piece = flights[start : start + _FLIGHTS_AT_ONCE]
+            last = start + _FLIGHTS_AT_ONCE >= len(flights)
+            self._send(self._codec.encode(AttemptsInFlight(worker, tuple(piece), last)))
+        for head in [job.head for job in jobs if job.head is not None]:
+            self.report(head)
+        for verdict in verdicts:
+            if not verdict.heard.is_set():
+                self._send(self._codec.encode(verdict.question))
+
     def _begin(self, job: _Job) -> None:
         with self._lock:
-            self._running[job.order.attempt] = job.attempt
+            self._running[job.order.attempt] = job
             waiting = self._waiting > 0
             if waiting:
                 self._waiting -= 1  # one of them will take this job
@@ -146,6 +178,7 @@ class FetchHandler:
 
     def _work(self) -> None:
         while (job := self._next()) is not None:
+            job.begun = True
             self._send(self._codec.encode(AttemptBegun(job.order.spec.request, job.order.attempt)))
             try:
                 ended = self._run(job)
@@ -167,9 +200,11 @@ class FetchHandler:
                         return None
 
     def _end(self, job: _Job, ended: AttemptEnded) -> None:
+        # In this order: who asks what runs has been told of the end of what does not, and a worker that is to leave
+        # goes as soon as nothing runs.
+        self._send(self._codec.encode(ended))
         with self._lock:
             del self._running[job.order.attempt]
-        self._send(self._codec.encode(ended))
 
     def _run(self, job: _Job) -> AttemptEnded:
         with contextlib.ExitStack() as held:
@@ -230,12 +265,12 @@ class FetchHandler:
         """Have the host say whether the attempt may go to `url`; raises what it says, or Cancelled."""
         if (size := len(url.encode("utf-8", "replace"))) > _URL_LIMIT:
             raise PolicyError(f"the server redirects to a URL of {size} bytes: too long to be judged")
-        verdict = _Verdict()
+        verdict = _Verdict(AskRedirect(order.spec.request, order.attempt, url))
         with self._lock:
             self._verdicts[order.attempt] = verdict
         try:
             attempt.wake_by(verdict.heard)
-            self._send(self._codec.encode(AskRedirect(order.spec.request, order.attempt, url)))
+            self._send(self._codec.encode(verdict.question))
             verdict.heard.wait(_VERDICT_WITHIN)
         finally:
             with contextlib.suppress(Cancelled):
@@ -250,6 +285,10 @@ class FetchHandler:
 
     def report(self, command: AttemptHeaders) -> None:
         """Tell the host; blocks while it is slow to listen."""
+        with self._lock:
+            job = self._running.get(command.attempt)
+        if job is not None:
+            job.head = command
         self._send(self._codec.encode(command))
 
 

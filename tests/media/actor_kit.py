@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from actors.actor.cell import Behaviour
 from actors.messages.codec import Codec
-from actors.testing.step import Probe
+from actors.testing.step import Neighbours, Probe, Step
 from kithara_actors.actor.publisher import Publisher
-from kithara_actors.messages.commands import COMMANDS, Publish
+from kithara_actors.actor.registry import Registry
+from kithara_actors.assets.requests import RequestTable
+from kithara_actors.messages.commands import COMMANDS, Publish, Readmit, Readmitted, Recount, Recounted
 from kithara_actors.messages.events import EVENT_CODEC, Event, Scope
 from kithara_actors.messages.records import Collection, FetchSpec
 from kithara_actors.values import ContentId, FetchKind, RequestId
 
-__all__ = ["CODEC", "FakePool", "Published", "call_spec", "request_spec"]
+__all__ = ["CODEC", "FakePool", "Published", "begun", "call_spec", "issued", "request_spec"]
 
 CODEC = Codec(COMMANDS)
 
@@ -81,8 +84,17 @@ class FakePool:
     def __init__(self, codec: Codec) -> None:
         self._codec = codec
         self.up: set[int] = set()
+        self.leaving: set[int] = set()
         self.sent: list[tuple[int, Any]] = []
         self.descriptors: list[tuple[int, ...]] = []
+        self.enlisted = 0
+        self.discharged: list[int] = []
+
+    def workers(self) -> dict[int, int]:
+        return {worker: 4000 + worker for worker in self.up}
+
+    def retiring(self) -> set[int]:
+        return self.leaving
 
     def send(self, worker: int, frame: bytes, fds: Sequence[int] = ()) -> bool:
         if worker not in self.up:
@@ -91,7 +103,33 @@ class FakePool:
         self.descriptors.append(tuple(fds))
         return True
 
+    def enlist(self) -> None:
+        self.enlisted += 1
+
+    def discharge(self, worker: int) -> None:
+        self.discharged.append(worker)
+
     def take(self) -> list[tuple[int, Any]]:
         """Worker and command of each frame since the last call."""
         taken, self.sent = self.sent, []
         return taken
+
+
+def begun(behaviour: Behaviour, around: Neighbours) -> Step:
+    """The actor on the caller's thread, after its neighbours have told it that there is nothing to go on with."""
+    step = Step(behaviour, CODEC)
+    if isinstance(behaviour, Registry):
+        assert around["downloader"].take() == [Recount()]
+        step.tell(Recounted(()))
+    else:
+        assert around["registry"].take() == [Readmit()]
+        step.tell(Readmitted(()))
+    return step
+
+
+def issued() -> RequestTable:
+    """A table that has given out the ids that the tests make up."""
+    table = RequestTable()
+    for _ in range(200):
+        table.create(1, "source-1")
+    return table

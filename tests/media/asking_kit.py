@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from actor_kit import CODEC, FakePool, Published, request_spec
+from actor_kit import CODEC, FakePool, Published, begun, issued, request_spec
 
 from actors.testing.fake_clock import FakeClock, FakeTimers
-from actors.testing.step import Neighbours, Step
+from actors.testing.step import Neighbours
 from kithara_actors.actor.callables import Callables, Question
 from kithara_actors.actor.downloader import Downloader
 from kithara_actors.actor.enquiries import Enquiries
@@ -69,7 +69,7 @@ class House:
         self.calls: SourceCalls | None = None
         self.enquiries = Enquiries(self.callables, policy, self.around.find, self.timers)
         book = FetchBook(RetryPolicy(max_retries=2), asks=policy is not None)
-        self.step = Step(
+        self.step = begun(
             Downloader(
                 book,
                 self.pool,
@@ -80,9 +80,10 @@ class House:
                 2,
                 self.clock,
                 lambda: 1.0,
+                requests=issued(),
                 enquiries=self.enquiries,
             ),
-            CODEC,
+            self.around,
         )
         self.tell = self.step.tell
         self.source = self.around["source-1"]

@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from actor_kit import CODEC, FakePool, Published, call_spec, request_spec
+from actor_kit import CODEC, FakePool, Published, begun, call_spec, issued, request_spec
 from hypothesis import given
 from hypothesis import strategies as st
 
 from actors.testing.fake_clock import FakeClock, FakeTimers
-from actors.testing.step import Neighbours, Step
+from actors.testing.step import Neighbours
 from kithara_actors.actor.callables import Callables
 from kithara_actors.actor.downloader import Downloader
 from kithara_actors.actor.enquiries import Enquiries
@@ -34,7 +34,14 @@ from kithara_actors.messages.commands import (
     WorkerUp,
 )
 from kithara_actors.messages.events import FirstByte, RequestEnqueued, RequestFailed, Scope
-from kithara_actors.messages.worker import AttemptBegun, AttemptEnded, AttemptHeaders, RunAttempt
+from kithara_actors.messages.worker import (
+    AttemptBegun,
+    AttemptEnded,
+    AttemptHeaders,
+    AttemptsInFlight,
+    ReportAttempts,
+    RunAttempt,
+)
 from kithara_actors.values import CancelReason, FetchKind, Priority, RequestId, Validator
 
 ONE, TWO = RequestId(1), RequestId(2)
@@ -82,7 +89,7 @@ def test_one_peer_with_many_calls_takes_turns_with_the_others() -> None:
 
 def test_a_call_that_is_cancelled_in_the_queue_ends_at_its_owner() -> None:
     events, around = Published(), Neighbours(CODEC, "collector", "downloader", "call:2")
-    registry = Step(Registry(SlotMap(1, 1), around.find, events, FakeClock()), CODEC)
+    registry = begun(Registry(SlotMap(1, 1), around.find, events, issued(), list, FakeClock()), around)
     registry.tell(Fetch(call_spec(1)), Fetch(call_spec(2, "HEAD")), CancelFetch(TWO, CancelReason.PEER_CANCEL))
     assert around["collector"].take() == [FetchCancelled(TWO, 0, CancelReason.BEFORE_START)]
     assert around["call:2"].take() == []
@@ -192,7 +199,7 @@ class House:
         self.contents = ContentTable()
         self.content = self.contents.land()
         timers = FakeTimers(self.clock)
-        self.step = Step(
+        self.step = begun(
             Downloader(
                 fetch.FetchBook(RetryPolicy(max_retries=0)),
                 self.pool,
@@ -203,11 +210,14 @@ class House:
                 0,
                 self.clock,
                 lambda: 1.0,
+                requests=issued(),
                 enquiries=Enquiries(Callables(), None, self.around.find, timers),
             ),
-            CODEC,
+            self.around,
         )
         self.spec = call_spec(content=self.content.id)
+        assert self.pool.take() == [(worker, ReportAttempts(worker)) for worker in (1, 2)]
+        self.step.tell(*(AttemptsInFlight(worker, (), last=True) for worker in (1, 2)))
         self.step.tell(WorkerUp(1, 4001), WorkerUp(2, 4002), Admitted(self.spec, 0.0, again=False))
 
 
@@ -220,7 +230,7 @@ def house() -> Iterator[House]:
 
 def test_a_worker_gets_the_data_alone_and_the_owner_hears_of_it(house: House) -> None:
     assert house.pool.take() == [(1, RunAttempt(1, 0, house.spec))]
-    assert house.pool.descriptors == [(house.content.fd,)]
+    assert house.pool.descriptors[-1] == (house.content.fd,)
     headers = (("Content-Type", "text/plain"),)
     house.step.tell(
         AttemptHeaders(ONE, 1, 200, False, 5, 5, Validator(), None, "http://two/", 0.1, False, True, headers),
@@ -248,5 +258,6 @@ def test_a_failure_reaches_the_owner_with_its_url_and_the_system_hears_of_it(hou
 
 def test_a_lost_worker_landed_nothing_that_counts(house: House) -> None:
     house.step.tell(AttemptBegun(ONE, 1), WorkerGone(1, 4001, "killed"))
-    runs = [frame for _, frame in house.pool.take()]
-    assert runs == [RunAttempt(1, 0, house.spec), RunAttempt(2, 0, house.spec)]
+    house.pool.up.add(3)
+    house.step.tell(WorkerUp(3, 4003, extra=True))
+    assert house.pool.take() == [(1, RunAttempt(1, 0, house.spec)), (3, RunAttempt(2, 0, house.spec))]

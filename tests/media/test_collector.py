@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -40,7 +41,7 @@ class Desk:
         self.contents = ContentTable()
         self.table = WaitingTable(self.contents)
         self.around = Neighbours(CODEC, "registry")
-        self.step = Step(Collector(self.table, self.around.find), CODEC)
+        self.step = Step(Collector(self.table, self.around.find, lambda: RequestId(99)), CODEC)
         self.tell = self.step.tell
         self.registry = self.around["registry"]
         self.callers: list[Waiting] = []
@@ -83,7 +84,7 @@ def test_a_call_is_asked_for_once_and_ends_with_its_answer(desk: Desk) -> None:
 
 def test_the_size_of_a_range_does_not_depend_on_where_it_is(desk: Desk) -> None:
     waiting = desk.begin(start=1000, end=1005, ranged=True)
-    desk.tell(FetchDone(ONE, 1003, None))
+    desk.tell(HEAD, FetchDone(ONE, 1003, None))
     assert waiting.size == 3
 
 
@@ -98,7 +99,7 @@ def test_calls_do_not_touch_each_other(desk: Desk) -> None:
     one, two = desk.begin(1), desk.begin(2)
     desk.tell(FetchFailed(ONE, 0, False, BROKEN))
     assert (one.ended.is_set(), one.failure, two.ended.is_set()) == (True, BROKEN, False)
-    desk.tell(FetchDone(TWO, 0, None))
+    desk.tell(replace(HEAD, request=TWO), FetchDone(TWO, 0, None))
     assert (two.ended.is_set(), two.failure, two.size) == (True, None, 0)
 
 

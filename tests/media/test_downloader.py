@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
-from actor_kit import CODEC, FakePool, Published, request_spec
+from actor_kit import CODEC, FakePool, Published, begun, issued, request_spec
 
 from actors.testing.fake_clock import FakeClock, FakeTimers
-from actors.testing.step import Neighbours, Step
+from actors.testing.step import Neighbours
 from kithara_actors.actor.callables import Callables
 from kithara_actors.actor.downloader import Downloader
 from kithara_actors.actor.enquiries import Enquiries
@@ -47,7 +47,7 @@ from kithara_actors.messages.events import (
     WorkerStarted,
 )
 from kithara_actors.messages.records import FetchSpec
-from kithara_actors.messages.worker import AttemptBegun, AttemptEnded, AttemptHeaders, CancelAttempt, RunAttempt
+from kithara_actors.messages.worker import AttemptEnded, AttemptHeaders, CancelAttempt, RunAttempt
 from kithara_actors.values import CancelReason, ContentId, RequestId, Validator
 
 ONE, TWO = RequestId(1), RequestId(2)
@@ -64,7 +64,7 @@ class House:
         self.pool = FakePool(CODEC)
         self.contents = ContentTable()
         self.content = self.contents.create()
-        self.step = Step(
+        self.step = begun(
             Downloader(
                 FetchBook(RetryPolicy(max_retries=retries)),
                 self.pool,
@@ -75,9 +75,10 @@ class House:
                 retries,
                 self.clock,
                 lambda: 1.0,
+                requests=issued(),
                 enquiries=Enquiries(Callables(), None, self.around.find, self.timers),
             ),
-            CODEC,
+            self.around,
         )
         self.tell = self.step.tell
         self.registry = self.around["registry"]
@@ -318,19 +319,6 @@ def test_a_worker_that_takes_nothing_is_left_out_until_it_is_reported_gone(house
 def test_a_worker_that_is_ready_is_announced(house: House) -> None:
     house.tell(WorkerUp(7, 4007))
     assert house.events.take() == [WorkerStarted(7, 4007)]
-
-
-def test_three_lost_workers_in_a_row_fail_the_request(house: House) -> None:
-    house.up(1, 2, 3)
-    house.admit()
-    for worker in (1, 2, 3):
-        house.tell(AttemptBegun(ONE, worker))
-        house.pool.up.discard(worker)
-        house.tell(WorkerGone(worker, 4000 + worker, "killed by SIGSEGV"))
-    failed = house.source.take()[-1]
-    assert isinstance(failed, FetchFailed)
-    assert (failed.failure.kind, failed.gave_up) == ("InternalError", False)
-    assert house.registry.take() == [Released(ONE)]
 
 
 # --- Cancel

@@ -6,11 +6,11 @@ import os
 from collections.abc import Iterator, Sequence
 
 import pytest
-from actor_kit import CODEC, FakePool, Published, request_spec
+from actor_kit import CODEC, FakePool, Published, begun, issued, request_spec
 
 from actors.memory.words import SharedWords
 from actors.testing.fake_clock import FakeClock, FakeTimers
-from actors.testing.step import Neighbours, Step
+from actors.testing.step import Neighbours
 from kithara_actors.actor.callables import Callables
 from kithara_actors.actor.downloader import Downloader
 from kithara_actors.actor.enquiries import Enquiries
@@ -46,7 +46,7 @@ class House:
         self.pool = Pool(CODEC)
         self.contents = ContentTable()
         self.content = self.contents.create()
-        self.step = Step(
+        self.step = begun(
             Downloader(
                 FetchBook(RetryPolicy(max_retries=2)),
                 self.pool,
@@ -57,10 +57,11 @@ class House:
                 2,
                 clock,
                 lambda: 1.0,
+                requests=issued(),
                 enquiries=Enquiries(Callables(), None, around.find, timers),
                 meters=meters,
             ),
-            CODEC,
+            around,
         )
 
     def up(self, worker: int) -> None:

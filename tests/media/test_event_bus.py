@@ -97,7 +97,7 @@ def test_nobody_listens(house: House) -> None:
     """BUS02: nothing is even sent then."""
     house.publisher.publish(EndOfStream(1))
     assert house.box.take() == []
-    house.bus.tell(Publish(0, 0, EVENT_CODEC.encode(EndOfStream(1))))
+    house.bus.tell(Publish(1, 0, 0, EVENT_CODEC.encode(EndOfStream(1))))
     assert not house.publisher.listening
 
 
@@ -264,7 +264,7 @@ def test_an_event_that_nobody_can_read_is_a_dead_letter_in_its_place(house: Hous
     """A crash of the bus would end the system."""
     system, stream = house.subscribe(), house.subscribe(STREAM)
     house.publish(1, STREAM)
-    house.bus.tell(Publish(1, 10, b"\xc1"), Publish(1, 10, CODEC.encode(PeerGone("x"))))
+    house.bus.tell(Publish(901, 1, 10, b"\xc1"), Publish(902, 1, 10, CODEC.encode(PeerGone("x"))))
     house.publish(2, STREAM)
     first, letter, second, last = held(system)
     assert (first.event, last.event) == (EndOfStream(1), EndOfStream(2))

@@ -13,12 +13,14 @@ from kithara_actors.errors import Failure
 from kithara_actors.logic.fetch import (
     WORKER_LOST,
     Action,
+    Adopt,
     Answered,
     AskSlot,
     BackOff,
     Begin,
     Begun,
     Cancel,
+    Cleared,
     DelayOver,
     End,
     Ended,
@@ -31,6 +33,7 @@ from kithara_actors.logic.fetch import (
     StopAttempt,
 )
 from kithara_actors.logic.retry import RetryPolicy
+from kithara_actors.logic.suspicion import Blame
 from kithara_actors.messages.records import FetchSpec
 from kithara_actors.values import CancelReason, ContentId, FetchKind, RequestId, Validator
 
@@ -242,43 +245,6 @@ def test_a_lost_worker_costs_no_budget_and_keeps_the_slot() -> None:
     assert back_off(book.ended(3000, failure=SERVER)).retry == 1
 
 
-def test_three_losses_in_a_row_are_our_fault() -> None:
-    book = Book()
-    for attempt in (1, 2):
-        book.do(Begun(ONE, attempt))
-        book.do(Lost(ONE, attempt, 1000))
-    book.do(Begun(ONE, 3))
-    end = end_of(book.do(Lost(ONE, 3, 1001)))
-    assert end.failure is not None
-    assert (end.failure.kind, end.end) == ("InternalError", 1001)
-
-
-def test_a_worker_that_died_before_it_took_the_request_up_counts_little() -> None:
-    """Many workers may die at once, and a request be sent from one that is dying to another; not for ever, though."""
-    book = Book()
-    for attempt in range(1, 10):
-        assert len(book.do(Lost(ONE, attempt, 1000))) == 2
-    end = end_of(book.do(Lost(ONE, 10, 1000)))
-    assert end.failure is not None
-    assert end.failure.kind == "InternalError"
-
-
-def test_losses_with_progress_or_a_report_between_them_are_not_in_a_row() -> None:
-    book = Book()
-    for step in range(1, 6):
-        book.do(Begun(ONE, book.run.attempt))
-        assert len(book.do(Lost(ONE, book.run.attempt, 1000 + step * KIB64))) == 2
-    other = Book()
-    for _ in range(4):
-        other.do(Begun(ONE, other.run.attempt))
-        other.do(Lost(ONE, other.run.attempt, 1000))
-        other.ended(failure=SERVER) if other.book.state(ONE) is State.RUNNING else None
-        if other.book.state(ONE) is State.BACKING_OFF:
-            other.again()
-    assert other.book.state(ONE) is None
-    assert other.run.attempt == 8  # the budget of three ended it, not the losses
-
-
 @pytest.mark.parametrize(("end", "total"), [(3000, None), (3000, 9000), (None, 3000)])
 def test_a_worker_lost_after_the_last_byte_has_done_it_all(end: int | None, total: int | None) -> None:
     """There is nothing left to ask for: a range from the end on is not satisfiable."""
@@ -481,12 +447,22 @@ class Lives(RuleBasedStateMachine):
             draw,
         )
 
-    @rule(slot=REQUESTS, shift=st.sampled_from([0, 0, 0, -1, 1]), by=st.sampled_from([0, 1, KIB64]))
-    def lost(self, slot: RequestId, shift: int, by: int) -> None:
+    @rule(
+        slot=REQUESTS,
+        shift=st.sampled_from([0, 0, 0, -1, 1]),
+        by=st.sampled_from([0, 1, KIB64]),
+        blame=st.sampled_from(Blame),
+    )
+    def lost(self, slot: RequestId, shift: int, by: int, blame: Blame) -> None:
         request = self.at.get(slot, slot)
         attempt = self.attempt(request, shift)
         self.do(Begun(request, attempt))
-        self.do(Lost(request, attempt, self.land(request, attempt, by)))
+        self.do(Lost(request, attempt, self.land(request, attempt, by), blame))
+
+    @rule(slot=REQUESTS, shift=st.sampled_from([0, 0, 0, -1, 1]), by=st.sampled_from([0, KIB64]))
+    def cleared(self, slot: RequestId, shift: int, by: int) -> None:
+        request = self.at.get(slot, slot)
+        self.do(Cleared(request, self.attempt(request, shift), self.landed.get(request, 0) + by))
 
     @rule(slot=REQUESTS, shift=st.sampled_from([0, 0, -1]))
     def delay_over(self, slot: RequestId, shift: int) -> None:
@@ -513,3 +489,16 @@ class Lives(RuleBasedStateMachine):
 
 TestLives = Lives.TestCase
 TestLives.settings = settings(max_examples=60, stateful_step_count=50)
+
+
+def test_cut_whose_reason_is_known_to_nobody_is_run_again() -> None:
+    """It was ordered by an incarnation that is gone."""
+    book = FetchBook(RetryPolicy(max_retries=3))
+    assert book.handle(Adopt(SPEC, 1000, 7, begun=True), 1.0) == []
+    (run,) = book.handle(Ended(ONE, 7, 5000, complete=False, cancelled=True), 1.0)
+    assert isinstance(run, Run)
+    assert run.start == 5000
+    assert book.handle(Cancel(ONE, CancelReason.PEER_CANCEL), 1.0) == [StopAttempt(ONE, run.attempt)]
+    (end,) = book.handle(Ended(ONE, run.attempt, 6000, complete=False, cancelled=True), 1.0)
+    assert isinstance(end, End)
+    assert (end.reason, end.end, end.failure) == (CancelReason.PEER_CANCEL, 6000, None)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from actor_kit import CODEC, Published, request_spec
+from actor_kit import CODEC, Published, begun, issued, request_spec
 
 from actors.testing.fake_clock import FakeClock
-from actors.testing.step import Neighbours, Step
+from actors.testing.step import Neighbours
 from kithara_actors.actor.registry import Registry
 from kithara_actors.logic.slots import SlotMap
 from kithara_actors.messages.commands import (
@@ -36,7 +36,9 @@ class House:
         self.events = Published()
         self.around = Neighbours(CODEC, "downloader", "source-1", "source-2")
         self.slots = SlotMap(slots, slots)
-        self.registry = Step(Registry(self.slots, self.around.find, self.events, self.clock), CODEC)
+        self.registry = begun(
+            Registry(self.slots, self.around.find, self.events, issued(), list, self.clock), self.around
+        )
         self.tell = self.registry.tell
         self.downloader = self.around["downloader"]
         self.source = self.around["source-1"]

@@ -39,7 +39,7 @@ SHOWN = {
     # Names of assets and files, digested.
     ("SourceSpec", "key"),
     ("AcquireAsset", "key"),
-    ("_Active", "key"),
+    ("Active", "key"),
     ("Committed", "key"),
     # A file's name.
     ("WorkerSettings", "key"),
@@ -115,7 +115,7 @@ def test_a_configuration_shows_no_password() -> None:
         key=functools.partial(str, SECRET),
     )
     assert SECRET not in repr(config)
-    assert SECRET not in repr(worker_pool(config)._settings)
+    assert SECRET not in repr(worker_pool(config)._keeper.settings)
     assert "workers=2" in repr(config)
 
 

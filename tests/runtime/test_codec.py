@@ -208,7 +208,7 @@ SPEC = (1, 1, "p", "demand", "u", "o", (("a", "b"),), 1, 0, 1, 0, None, True, No
         (pack(64, 1, (*SPEC[:6], (("a", "b"), ("c", 1)), *SPEC[7:])), "Fetch.spec.headers.1.1: int in place of str"),
         (pack(64, 1, (*SPEC[:6], ("ab",), *SPEC[7:])), "Fetch.spec.headers.0: str in place of array"),
         (pack(64, 1, (*SPEC[:14], (None, 1, None), *SPEC[15:])), "Fetch.spec.validator.last_modified: int in place of"),
-        (pack(83, 1, 1, msgpack.ExtType(5, b"")), "WorkerUp.pid: ExtType in place of int"),
+        (pack(83, 1, 1, msgpack.ExtType(5, b""), False), "WorkerUp.pid: ExtType in place of int"),
         (b"\x91" * 20000, "not msgpack"),
         (b"\xdd\xff\xff\xff\xff", "not msgpack"),
         (b"\x81" + b"\x81" * 5000, "not msgpack"),

@@ -1,0 +1,161 @@
+"""What the Downloader tells of a request: events for who listens, its answers and its one end for who asked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from actors.actor.address import Address
+from actors.clock import Clock
+from actors.messages.command import Command
+from kithara_actors.actor.publisher import Publisher
+from kithara_actors.assets.requests import RequestTable, Told
+from kithara_actors.errors import Failure
+from kithara_actors.logic.fetch import BackOff, End
+from kithara_actors.logic.naming import redact_briefly
+from kithara_actors.messages.commands import (
+    CollectedHead,
+    FetchCancelled,
+    FetchDone,
+    FetchFailed,
+    FetchHeaders,
+    Released,
+)
+from kithara_actors.messages.events import (
+    Event,
+    FirstByte,
+    RequestCancelled,
+    RequestCompleted,
+    RequestFailed,
+    RequestRetrying,
+    RequestStarted,
+    RetryExhausted,
+    Scope,
+)
+from kithara_actors.messages.records import FetchSpec, Place
+from kithara_actors.messages.worker import FINAL_URL_LIMIT, AttemptEnded, AttemptHeaders
+from kithara_actors.values import CancelReason, RequestId
+
+__all__ = ["Outcomes", "place_of"]
+
+
+class Outcomes:
+    """Belongs to the Downloader and runs on its thread. What is told once for each request the table remembers."""
+
+    def __init__(
+        self,
+        requests: RequestTable,
+        find: Callable[[str], Address | None],
+        publisher: Publisher,
+        max_retries: int,
+        clock: Clock,
+    ) -> None:
+        self._requests = requests
+        self._find = find
+        self._publisher = publisher
+        self._max_retries = max_retries
+        self._clock = clock
+
+    def started(self, spec: FetchSpec, queued: float) -> None:
+        """It has its first slot, after so many seconds in the queue."""
+        self._requests.started(spec.request, self._clock())
+        if self._requests.once(spec.request, Told.STARTED):
+            self._publisher.publish(RequestStarted(spec.request, queued), Scope(spec.asset))
+
+    def answered(self, spec: FetchSpec, report: AttemptHeaders, place: Place | None, *, ranged: bool) -> None:
+        """An attempt was answered, from `place`."""
+        if self._requests.answered(report.request, report.attempt):
+            self._publisher.publish(
+                FirstByte(report.request, report.seconds, report.status, report.partial), Scope(spec.asset)
+            )
+        head: Command = FetchHeaders(
+            report.request,
+            report.partial,
+            report.end,
+            report.total,
+            report.validator,
+            report.content_type,
+            place,
+            ranged,
+        )
+        if spec.collection is not None:
+            head = CollectedHead(
+                report.request, report.status, report.partial, report.total, report.final_url, report.headers
+            )
+        self._tell(spec.owner, head)
+
+    def refused(self, spec: FetchSpec, report: AttemptEnded) -> None:
+        """An attempt has ended with an answer that was not accepted, if it had any."""
+        if report.status is not None and report.failure is not None:
+            self._publisher.publish(
+                FirstByte(report.request, report.seconds, report.status, partial=False), Scope(spec.asset)
+            )
+
+    def retrying(self, action: BackOff) -> None:
+        """Another attempt will follow."""
+        self._publisher.publish(
+            RequestRetrying(action.spec.request, action.retry, self._max_retries, action.delay, action.cause),
+            Scope(action.spec.asset),
+        )
+
+    def ended(self, end: End) -> None:
+        """The one end of a request."""
+        spec = end.spec
+        request = spec.request
+        scope = Scope(spec.asset)
+        landed = end.end - spec.start
+        answer: Command
+        event: Event
+        if end.reason is not None:
+            event = RequestCancelled(request, landed, end.reason)
+            answer = FetchCancelled(request, end.end, end.reason)
+        elif end.failure is not None:
+            failure = _named(end.failure, redact_briefly(spec.url))
+            if failure.kind == "RetryExhausted":
+                self._publisher.publish(RetryExhausted(request, landed, end.attempts), scope)
+            event = RequestFailed(request, landed, failure.retryable, failure)
+            answer = FetchFailed(request, end.end, end.gave_up, failure)
+        else:
+            now = self._clock()
+            duration = now - self._requests.started(request, now)
+            event = RequestCompleted(request, landed, duration, landed * 8000 // max(int(duration * 1000), 1))
+            answer = FetchDone(request, end.end, end.total)
+        self._conclude(request, event, scope, spec.owner, answer, landed)
+
+    def ended_unknown(self, request: RequestId, reason: CancelReason) -> None:
+        """A request of which nothing is known here, and nobody else knows either, is to end."""
+        known = self._requests.of(request)
+        if known is not None:
+            asset, owner = known
+            event = RequestCancelled(request, 0, reason)
+            self._conclude(request, event, Scope(asset), owner, FetchCancelled(request, 0, reason))
+
+    def _conclude(
+        self, request: RequestId, event: Event, scope: Scope, owner: str, answer: Command, landed: int = 0
+    ) -> None:
+        if self._requests.once(request, Told.END):
+            self._publisher.publish(event, scope)
+        self._tell(owner, answer)
+        # Not before its owner was told: who finds that it has ended tells the owner that it was.
+        self._requests.end(request, landed)
+        self._tell("registry", Released(request))
+
+    def _tell(self, name: str, command: Command) -> None:
+        address = self._find(name)
+        if address is not None:
+            address.tell(command)
+
+
+def place_of(report: AttemptHeaders, spec: FetchSpec, asked: str) -> Place | None:
+    """Where the answer came from, unless that is the URL of the request itself, or too long to be told."""
+    before = spec.place
+    if report.final_url == asked:
+        return before
+    if len(report.final_url) >= FINAL_URL_LIMIT:
+        return None
+    return Place(report.final_url, report.bare or (before is not None and before.bare))
+
+
+def _named(failure: Failure, url: str) -> Failure:
+    """The failure with the URL in its text: it surfaces far from where that was given."""
+    return failure if url in failure.text else replace(failure, text=f"{url}: {failure.text}")

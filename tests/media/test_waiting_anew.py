@@ -1,0 +1,90 @@
+"""Collector and EventBus that begin anew, fed by hand: nobody waits in vain, and no event is heard twice."""
+
+from __future__ import annotations
+
+from actor_kit import CODEC, call_spec
+
+from actors.testing.step import Neighbours, Probe, Step
+from kithara_actors.actor.collector import Collector
+from kithara_actors.actor.event_bus import EventBus
+from kithara_actors.actor.publisher import Publisher
+from kithara_actors.assets.collecting import WaitingTable
+from kithara_actors.assets.content import ContentTable
+from kithara_actors.messages.commands import (
+    AddSubscriber,
+    CancelFetch,
+    Collect,
+    CollectedHead,
+    Fetch,
+    FetchCancelled,
+    FetchDone,
+    FetchOver,
+    Publish,
+)
+from kithara_actors.messages.events import EVENT_CODEC, EndOfStream, Scope
+from kithara_actors.stream.subscription import Subscribers
+from kithara_actors.values import CancelReason, RequestId
+
+ONE, TWO, THREE = RequestId(1), RequestId(2), RequestId(3)
+
+
+def test_a_new_collector_asks_again_for_what_somebody_waits_for() -> None:
+    contents = ContentTable()
+    table = WaitingTable(contents)
+    around = Neighbours(CODEC, "registry")
+    one, two = table.begin(call_spec(1)), table.begin(call_spec(2))
+    table.abandon(two)
+    step = Step(Collector(table, around.find, lambda: THREE), CODEC)
+    assert around["registry"].take() == [
+        Fetch(one.spec),
+        Fetch(two.spec),
+        CancelFetch(TWO, CancelReason.PEER_CANCEL),
+    ]
+    step.tell(Collect(ONE))
+    assert around["registry"].take() == [Fetch(one.spec)]
+    step.tell(FetchOver(ONE))  # how it ended is known to nobody: once more, under another id
+    (again,) = around["registry"].take()
+    assert isinstance(again, Fetch)
+    assert (again.spec.request, again.spec.content) == (THREE, one.spec.content)
+    step.tell(CollectedHead(THREE, 200, False, 5, "http://one/", ()), FetchDone(THREE, 5, None))
+    assert (one.ended.is_set(), one.size, one.failure) == (True, 5, None)
+    step.tell(FetchCancelled(TWO, 0, CancelReason.PEER_CANCEL))
+    for waiting in (one, two):
+        waiting.content.release()
+
+
+def test_an_answer_whose_head_was_lost_is_asked_for_once_more() -> None:
+    contents = ContentTable()
+    table = WaitingTable(contents)
+    around = Neighbours(CODEC, "registry")
+    step = Step(Collector(table, around.find, lambda: TWO), CODEC)
+    waiting = table.begin(call_spec(1))
+    step.tell(FetchDone(ONE, 5, None))
+    (again,) = around["registry"].take()
+    assert isinstance(again, Fetch)
+    assert again.spec.request == TWO
+    step.tell(CollectedHead(TWO, 200, False, 5, "http://one/", ()), FetchDone(TWO, 5, None))
+    assert waiting.size == 5
+    waiting.content.release()
+
+
+# --- EventBus
+
+
+def test_events_told_twice_across_a_restart_are_heard_once_and_numbered_on() -> None:
+    table = Subscribers()
+    box = Probe("event_bus", CODEC)
+    publisher = Publisher(box, lambda: True)
+    heard = table.create(Scope(), 10, lambda _: None)
+    bus = Step(EventBus(table), CODEC)
+    bus.tell(AddSubscriber(heard.id))
+    for at in range(3):
+        publisher.publish(EndOfStream(at))
+    first, second, third = box.take()
+    bus.tell(first, second)
+    bus = Step(EventBus(table), CODEC)
+    bus.tell(second, third)  # it crashed on the second, after it had told it
+    got = [heard.get(0.0) for _ in range(3)]
+    assert [(each.seq, each.event) for each in got if each] == [(at + 1, EndOfStream(at)) for at in range(3)]
+    assert heard.get(0.0) is None
+    assert (Publish.IDEMPOTENT, EVENT_CODEC.encode(EndOfStream(0))) == (True, first.event)  # type: ignore[attr-defined]
