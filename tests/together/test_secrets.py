@@ -23,7 +23,7 @@ from stream_kit import HANG
 
 from kithara_actors import InternalError
 from kithara_actors.actor.source import Source
-from kithara_actors.events import ActorCrashed, DeadLetter
+from kithara_actors.events import DeadLetter, FileError
 from kithara_actors.testing.origin import Fault, Origin, Resource, body
 from kithara_actors.worker.attempt import Attempt
 from kithara_actors.worker.http import Transport, TransportSettings
@@ -237,8 +237,8 @@ def test_an_actor_that_crashes_takes_no_secret_along(
         url = origin.add("/a", Resource(SIZE, always=Fault(stall_after=10_000)))
         error = fails(surfaces, system, credentials(url), headers=HEADERS)
         assert isinstance(error, InternalError)
-        crashed = next(each.event for each in events if isinstance(each.event, ActorCrashed))
-        assert "RuntimeError" in crashed.error
+        failed = next(each.event for each in events if isinstance(each.event, FileError))
+        assert "failed too often: RuntimeError" in failed.error.text
     text = surfaces.text
     assert f"{url[:7]}…@{url[7:]}?token=…" in text
     assert "Traceback" in text

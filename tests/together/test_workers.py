@@ -11,11 +11,11 @@ from pathlib import Path
 
 import msgpack
 import pytest
-from host_kit import HANG, descriptors, parent_of, state_of, until
+from host_kit import HANG, descriptors, parent_of, until
 from stream_kit import Call
 
 from actors.actor.pool import PoolListener, PoolSettings, WorkerPool
-from kithara_actors import ActorSystem, InternalError
+from kithara_actors import ActorSystem
 from kithara_actors.events import RequestRetrying, RequestStarted, WorkerLost, WorkerStarted
 from kithara_actors.messages.events import Event
 from kithara_actors.stream.subscription import Subscription
@@ -135,7 +135,8 @@ def test_worker_killed_in_mid_transfer(origin: Origin) -> None:
         assert first.range == (0, None)
         assert second.range is not None
         assert 300_000 <= second.range[0] < 2 * MIB
-        assert len(system.workers()) == 2
+        # What it ran went on in one more, which is there for that only.
+        assert until(lambda: len(system.workers()) == 2)
         assert loaded not in system.workers().values()
 
 
@@ -193,24 +194,6 @@ def test_killed_again_and_again_while_bytes_land(origin: Origin) -> None:
         assert data == body(7, 0, 3 * MIB)
 
 
-@pytest.mark.parametrize("fault", [Fault(stall_headers=True), Fault(stall_after=0)], ids=["in headers", "in the body"])
-def test_request_that_every_worker_dies_of_is_given_up(origin: Origin, fault: Fault) -> None:
-    url = origin.add("/a.mp3", Resource(500_000, seed=2, always=fault))
-    with ActorSystem.start(workers=1) as system, system.open(url) as stream:
-        call = Call(stream.read)
-        for count in (1, 2, 3):
-            assert until(lambda: len(origin.requests) == count)  # noqa: B023 - looked at within the round
-            os.kill(next(iter(system.workers().values())), signal.SIGKILL)
-        error = call.error()
-        assert isinstance(error, InternalError)
-        assert "3 workers" in str(error)
-        assert until(lambda: system.workers())
-        healthy = origin.add("/b.mp3", Resource(1000, seed=3))
-        with system.open(healthy) as other:
-            assert other.read() == body(3, 0, 1000)
-        assert len([seen for seen in origin.requests if seen.path == "/a.mp3"]) == 3
-
-
 def test_worker_killed_while_it_waits_for_headers(origin: Origin) -> None:
     url = origin.add("/a.mp3", Resource(1000, seed=4, script=[Fault(stall_headers=True)]))
     with ActorSystem.start(workers=2) as system, system.open(url) as stream:
@@ -222,31 +205,6 @@ def test_worker_killed_while_it_waits_for_headers(origin: Origin) -> None:
         retrying = next_of(events, RequestRetrying)
         assert isinstance(retrying, RequestRetrying)
         assert retrying.cause == "WORKER_LOST"
-
-
-def test_stopped_worker_is_noticed_killed_and_replaced(origin: Origin) -> None:
-    url = origin.add("/a.mp3", slow(1))
-    with ActorSystem.start(workers=1, heartbeat=0.1, heartbeat_limit=1.0) as system, system.open(url) as stream:
-        events = system.subscribe()
-        assert stream.read(1000) == body(1, 0, 1000)
-        pid = system.workers()[1]
-        os.kill(pid, signal.SIGSTOP)
-        call = Call(stream.read)
-        lost = next_of(events, WorkerLost)
-        assert isinstance(lost, WorkerLost)
-        assert lost.pid == pid
-        assert lost.reason.startswith("silent for 1.")
-        assert call.result() == body(1, 1000, 2 * MIB)
-        assert state_of(pid) == ""
-
-
-def test_all_workers_stopped_at_once(origin: Origin) -> None:
-    url = origin.add("/a.mp3", slow(1))
-    with ActorSystem.start(workers=2, heartbeat=0.1, heartbeat_limit=1.0) as system, system.open(url) as stream:
-        assert stream.read(1000) == body(1, 0, 1000)
-        for pid in system.workers().values():
-            os.kill(pid, signal.SIGSTOP)
-        assert stream.read() == body(1, 1000, 2 * MIB)
 
 
 def test_cancel_reaches_past_a_stopped_worker(origin: Origin) -> None:
