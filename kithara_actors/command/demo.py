@@ -17,20 +17,20 @@ from kithara_actors.command.recording import RATE, make_recording
 from kithara_actors.command.text import amount, wrapped, write_json, write_line
 from kithara_actors.command.timeline import Timeline
 from kithara_actors.errors import Cancelled, StreamError
-from kithara_actors.events import FirstByte, RequestCancelled, RequestEnqueued, WorkerLost, WorkerStarted
+from kithara_actors.events import Envelope, FirstByte, RequestCancelled, RequestEnqueued, WorkerLost, WorkerStarted
 from kithara_actors.stream.reader import Stream
 from kithara_actors.system import ActorSystem
 from kithara_actors.testing.origin import Origin, Resource, Seen
 from kithara_actors.values import CancelReason
 
-__all__ = ["Demo", "run"]
+__all__ = ["PACE", "PATH", "PATIENCE", "RATE", "ROUND_TRIP", "SECONDS", "Demo", "decode", "run"]
 
-_PATH = "/recording.mp3"
-_SECONDS = 60
-_PACE = 250_000
+PATH = "/recording.mp3"
+SECONDS = 60
+PACE = 250_000
 """Bytes per second of each of the origin's connections."""
-_ROUND_TRIP = 0.05
-_PATIENCE = 20.0
+ROUND_TRIP = 0.05
+PATIENCE = 20.0
 """Seconds after which what should have happened counts as not happening."""
 
 
@@ -43,15 +43,19 @@ def run(options: argparse.Namespace, interrupts: Interrupts) -> int:
     if not json:
         write_line("Making a recording ...")
     with interrupts.armed():
-        recording = make_recording(_SECONDS)
+        recording = make_recording(SECONDS)
     if not json:
         write_line(
             wrapped(
-                f"{_SECONDS} s of stereo MP3, {amount(len(recording))}. An HTTP server on this machine sends it at "
-                f"{amount(_PACE)}/s, {_ROUND_TRIP * 1000:.0f} ms away. Lines with 'ok' are claims that were checked."
+                f"{SECONDS} s of stereo MP3, {amount(len(recording))}. An HTTP server on this machine sends it at "
+                f"{amount(PACE)}/s, {ROUND_TRIP * 1000:.0f} ms away. Lines with 'ok' are claims that were checked."
             )
             + "\n"
         )
+    if options.chaos:
+        from kithara_actors.command.demo_chaos import ChaosDemo
+
+        return ChaosDemo(recording, recording, interrupts, json=json).run()
     return Demo(recording, recording, interrupts, json=json).run()
 
 
@@ -101,8 +105,8 @@ class Demo:
         with ExitStack() as stack:
             self._origin = origin = stack.enter_context(Origin())
             url = origin.add(
-                _PATH,
-                Resource(data=self._served, content_type="audio/mpeg", rate=_PACE, delay=_ROUND_TRIP),
+                PATH,
+                Resource(data=self._served, content_type="audio/mpeg", rate=PACE, delay=ROUND_TRIP),
             )
             self._system = system = ActorSystem.start()
             stack.callback(self._stop)
@@ -122,11 +126,9 @@ class Demo:
         def run() -> None:
             for envelope in events:
                 event = envelope.event
-                # The first ones are in the line that says that the system is ready.
-                first = isinstance(event, WorkerStarted) and event.worker <= self._system.config.workers
                 if isinstance(event, WorkerStarted):
                     self._pids.add(event.pid)
-                self._timeline.event(envelope, known=first)
+                self._timeline.event(envelope, known=self._known(envelope))
 
         thread = threading.Thread(target=run, name="kithara-demo-events", daemon=True)
         thread.start()
@@ -135,13 +137,17 @@ class Demo:
         finally:
             # Here rather than as the last step: what happens while it stops belongs into the table.
             self._stop()
-            thread.join(_PATIENCE)
+            thread.join(PATIENCE)
             events.close()
+
+    def _known(self, envelope: Envelope) -> bool:
+        """Whether the table does without this event: the first workers are in the line that says that all is ready."""
+        return isinstance(envelope.event, WorkerStarted) and envelope.event.worker <= self._system.config.workers
 
     def _await_workers(self) -> None:
         """The system serves as soon as one worker is ready; the demo wants them all."""
         count = self._system.config.workers
-        end = monotonic() + _PATIENCE
+        end = monotonic() + PATIENCE
         pause = threading.Event()
         while len(self._system.workers()) < count and monotonic() < end:
             pause.wait(0.01)
@@ -165,7 +171,7 @@ class Demo:
         begun = monotonic()
         # Without fastseek FFmpeg reads through an MP3 instead of jumping in it.
         with av.open(stream, mode="r", options={"fflags": "+fastseek"}) as container:
-            samples = _decode(container, 1.0)
+            samples = decode(container, 1.0)
             there = stream.tell() + stream.buffered
             self._claim(
                 samples >= RATE and there < size,
@@ -178,15 +184,15 @@ class Demo:
             took = monotonic() - begun
             # What is sent is more than what has arrived: with less than the way to the target, it was jumped to.
             sent = self._sent()
-            wait = (target - there) / _PACE
+            wait = (target - there) / PACE
             self._claim(
                 byte == self._expected[target : target + 1] and sent < target and took < wait,
                 f"jump to 80 %: its first byte read after {took * 1000:.0f} ms; a round trip is "
-                f"{_ROUND_TRIP * 1000:.0f} ms, all that lies before it would take {wait:.1f} s",
+                f"{ROUND_TRIP * 1000:.0f} ms, all that lies before it would take {wait:.1f} s",
                 f"byte {target:,} came after {took:.3f} s, when {sent:,} bytes had been sent",
             )
             begun = monotonic()
-            at = _SECONDS * 0.82
+            at = SECONDS * 0.82
             container.seek(int(at * 1_000_000))
             frame = next(container.decode(audio=0))
             took, sent = monotonic() - begun, self._sent()
@@ -201,7 +207,7 @@ class Demo:
     def _cancel_another(self) -> None:
         """Cancel a stream whose reader is blocked: the reader hears of it, and so does the origin."""
         path = "/other.flac"
-        url = self._origin.add(path, Resource(size=50_000_000, content_type="audio/flac", rate=_PACE))
+        url = self._origin.add(path, Resource(size=50_000_000, content_type="audio/flac", rate=PACE))
         ends: list[tuple[float, BaseException | None]] = []
         with self._system.open(url) as other:
 
@@ -217,7 +223,7 @@ class Demo:
             reader.start()
             try:
                 flowing = self._origin.wait_for(
-                    lambda seen: any(each.path == path and each.sent > 50_000 for each in seen), _PATIENCE
+                    lambda seen: any(each.path == path and each.sent > 50_000 for each in seen), PATIENCE
                 )
                 blocked = reader.is_alive()
                 self._timeline.step("demo", "cancels another stream, in whose read a thread is blocked")
@@ -225,7 +231,7 @@ class Demo:
                 other.cancel()
             finally:
                 other.cancel()
-                reader.join(_PATIENCE)
+                reader.join(PATIENCE)
         at, error = ends[0] if ends else (begun, None)
         self._claim(
             flowing and blocked and isinstance(error, Cancelled),
@@ -233,13 +239,13 @@ class Demo:
             f"the reader of the cancelled stream got {error!r}",
         )
         closed = self._origin.wait_for(
-            lambda seen: any(each.path == path and each.client_closed for each in seen), _PATIENCE
+            lambda seen: any(each.path == path and each.client_closed for each in seen), PATIENCE
         )
         self._claim(
             closed, f"the server saw that connection close after {_ms(begun)}", "the server saw no connection close"
         )
         ids = {event.request_id for event in self._timeline.of(RequestEnqueued) if event.url == url}
-        ended = self._timeline.wait(RequestCancelled, 0, lambda event: event.request_id in ids, _PATIENCE)
+        ended = self._timeline.wait(RequestCancelled, 0, lambda event: event.request_id in ids, PATIENCE)
         self._claim(
             ended is not None and ended.reason is CancelReason.PEER_CANCEL,
             "its request ended as cancelled",
@@ -248,39 +254,39 @@ class Demo:
 
     def _kill_a_worker(self) -> None:
         """SIGKILL the worker that is fetching the recording: another one goes on from the last byte."""
-        if not self._origin.wait_for(lambda _: self._in_the_middle() is not None, _PATIENCE):
+        if not self._origin.wait_for(lambda _: self._in_the_middle() is not None, PATIENCE):
             self._claim(False, "", "no transfer of the recording to kill a worker in")
             return
         mark = self._timeline.mark()
-        asked = len(self._about(_PATH))
-        ours = {event.request_id for event in self._timeline.of(RequestEnqueued) if event.url.endswith(_PATH)}
+        asked = len(self._about(PATH))
+        ours = {event.request_id for event in self._timeline.of(RequestEnqueued) if event.url.endswith(PATH)}
         lost = None
         # Which worker has the transfer is the system's secret. The jump began it while the first worker was still
         # at the transfer before, so mostly it is the last one; one that was idle is no loss, and the next is tried.
         for number, pid in sorted(self._system.workers().items(), reverse=True):
             self._timeline.step("demo", f"kills worker {number}: kill -9 {pid}")
             os.kill(pid, signal.SIGKILL)
-            lost = self._timeline.wait(WorkerLost, mark, lambda event, pid=pid: event.pid == pid, _PATIENCE)  # type: ignore[misc]
+            lost = self._timeline.wait(WorkerLost, mark, lambda event, pid=pid: event.pid == pid, PATIENCE)  # type: ignore[misc]
             if lost is None or ours.intersection(lost.requests):
                 break
         if lost is None or not ours.intersection(lost.requests):
             self._claim(False, "", "no worker was lost with the transfer" if lost else "a worker's loss went unnoticed")
             return
         request = min(ours.intersection(lost.requests))
-        answer = self._timeline.wait(FirstByte, mark, lambda event: event.request_id == request, _PATIENCE)
-        before, after = self._about(_PATH)[asked - 1], self._about(_PATH)[asked:]
+        answer = self._timeline.wait(FirstByte, mark, lambda event: event.request_id == request, PATIENCE)
+        before, after = self._about(PATH)[asked - 1], self._about(PATH)[asked:]
         start = _start(after[0]) if after else 0
         self._claim(
             answer is not None and _start(before) < start <= _start(before) + before.sent,
             f"request {request} goes on from byte {start:,}, where it was cut",
             f"request {request} did not go on where it was, but from byte {start:,}",
         )
-        started = self._timeline.wait(WorkerStarted, mark, lambda event: event.worker > lost.worker, _PATIENCE)
+        started = self._timeline.wait(WorkerStarted, mark, lambda event: event.worker > lost.worker, PATIENCE)
         self._claim(started is not None, "the lost worker was replaced", "the lost worker was not replaced")
 
     def _in_the_middle(self) -> Seen | None:
         """The transfer of the recording that has long begun and is far from its end."""
-        for seen in self._about(_PATH):
+        for seen in self._about(PATH):
             end = len(self._served)
             if seen.range is not None and seen.range[1] is not None:
                 end = seen.range[1] + 1
@@ -292,7 +298,7 @@ class Demo:
         """Wait for the rest and look at every byte, and listen to all of it."""
         import av
 
-        complete = stream.wait_complete(_PATIENCE)
+        complete = stream.wait_complete(PATIENCE)
         stream.seek(0)
         got = stream.read() if complete else b""
         self._claim(
@@ -302,10 +308,10 @@ class Demo:
         )
         stream.seek(0)
         with av.open(stream, mode="r") as container:
-            seconds = _decode(container, float("inf")) / RATE
+            seconds = decode(container, float("inf")) / RATE
         stream.raise_for_error()
         self._claim(
-            abs(seconds - _SECONDS) < 0.2, f"{seconds:.1f} s of sound decoded from them", f"{seconds:.1f} s decoded"
+            abs(seconds - SECONDS) < 0.2, f"{seconds:.1f} s of sound decoded from them", f"{seconds:.1f} s decoded"
         )
 
     # --- Helpers
@@ -320,13 +326,13 @@ class Demo:
 
     def _sent(self) -> int:
         """Bytes of the recording that the origin has sent, whatever for."""
-        return sum(seen.sent for seen in self._about(_PATH))
+        return sum(seen.sent for seen in self._about(PATH))
 
     def _about(self, path: str) -> list[Seen]:
         return [seen for seen in self._origin.requests if seen.path == path]
 
 
-def _decode(container: Any, seconds: float) -> int:
+def decode(container: Any, seconds: float) -> int:
     """Decode so many seconds, or to the end; the samples of each channel."""
     samples = 0
     for frame in container.decode(audio=0):

@@ -152,6 +152,9 @@ def _demo(commands: Any) -> None:
         "Make a recording, serve it slowly on this machine, play it while it downloads, seek ahead of "
         "the download, cancel another transfer, kill a worker process, and check that every byte is right.",
     )
+    demo.add_argument(
+        "--chaos", action="store_true", help="crash actors and kill workers instead, while it plays and downloads"
+    )
     demo.add_argument("--json", action="store_true", help="print what happens as JSON lines")
 
 

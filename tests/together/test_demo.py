@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[2]
 
 SPOILT = """
@@ -22,6 +24,8 @@ spoilt[700_000] ^= 1
 with Interrupts() as interrupts:
     sys.exit(Demo(bytes(spoilt), recording, interrupts, json=False).run())
 """
+
+SPOILT_CHAOS = SPOILT.replace("demo import Demo", "demo_chaos import ChaosDemo as Demo")
 
 WITHOUT_AV = """
 import sys
@@ -79,6 +83,38 @@ def test_demo_fails_when_a_byte_is_wrong() -> None:
     assert done.returncode == 1, done.stdout + done.stderr
     assert "FAILED: the bytes that arrived are not those of the recording" in done.stdout
     assert "10 of 11 claims held." in done.stdout
+
+
+@pytest.mark.minutes
+def test_demo_of_chaos() -> None:
+    done = python("-m", "kithara_actors", "demo", "--chaos")
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout + done.stderr
+    text = " ".join(done.stdout.split())
+    for actor in ("source-1", "source-2", "registry", "downloader", "asset_store", "event_bus"):
+        assert f"demo crashes {actor}, at the next command that it gets" in text
+        assert f"{actor} failed (Sabotaged: {actor} was crashed on purpose" in text
+        assert f"ok {actor} is up again, as incarnation 2" in text
+    for said in (
+        "ok 6 actors were crashed",
+        "lost: killed by SIGKILL",
+        "ok 4 workers were killed, and each was replaced",
+        "bytes are there, and are those of the recording",
+        "ok 60.0 s of sound were decoded meanwhile",
+        "ok the other download is complete: 3.0 MB, each byte right",
+        "other reads and calls failed or got a wrong byte",
+        "requests had one end",
+        "ok stopped: no process, thread or descriptor is left",
+        "15 of 15 claims held.",
+    ):
+        assert said in text
+
+
+@pytest.mark.minutes
+def test_demo_of_chaos_fails_when_a_byte_is_wrong() -> None:
+    done = python("-c", SPOILT_CHAOS)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "FAILED: the bytes that arrived are not those of the recording" in done.stdout
+    assert "14 of 15 claims held." in done.stdout
 
 
 def test_demo_without_pyav_says_what_to_install() -> None:
