@@ -18,6 +18,7 @@ settings.register_profile("default", deadline=None, print_blob=True)
 settings.register_profile(
     "ci", deadline=None, print_blob=True, max_examples=300, suppress_health_check=[HealthCheck.too_slow]
 )
+settings.register_profile("few", deadline=None, print_blob=True, max_examples=20)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 

@@ -7,94 +7,13 @@ from pathlib import Path
 
 import pytest
 from host_kit import GONE, run, running, until
-
-from kithara_actors.testing.origin import Fault, Origin, Resource
-
-SIZE = 4_000_000
+from leaving_kit import CHECK, CLEAN, SCENES, START, serving
 
 
 @pytest.fixture(scope="module")
 def base() -> Iterator[str]:
-    with Origin() as origin:
-        origin.add("/whole", Resource(SIZE, seed=1))
-        origin.add("/slow", Resource(SIZE, seed=2, rate=100_000.0))
-        origin.add("/stalls", Resource(SIZE, seed=3, always=Fault(stall_after=100_000)))
-        origin.add("/silent", Resource(SIZE, seed=4, always=Fault(stall_headers=True)))
-        yield origin.base
-
-
-START = """
-import gc, os, signal, sys, threading
-from actors.testing import leaks
-from kithara_actors import ActorSystem, SystemStopped
-
-base, kept, ended = sys.argv[1], [], []
-
-def read(stream):
-    try:
-        ended.append(len(stream.read()))
-    except SystemStopped:
-        ended.append("stopped")
-
-def reader(stream):
-    thread = threading.Thread(target=read, args=[stream], daemon=True)
-    thread.start()
-    kept.append(stream)
-    return thread
-
-before = leaks.snapshot()
-system = ActorSystem.start()
-"""
-
-# What a program is doing when the end comes.
-SCENES = {
-    "idle": "",
-    "used": """
-with system.open(base + "/whole") as stream:
-    assert len(stream.read()) == 4_000_000
-""",
-    "downloading": """
-for number in range(5):
-    kept.append(system.open(f"{base}/slow?{number}"))
-for stream in kept:
-    assert stream.read(1000)
-kept[0].close()
-""",
-    "connecting": """
-kept.append(system.open(base + "/silent"))
-kept.append(system.open("http://127.0.0.1:9/"))
-""",
-    "blocked": """
-threads = [reader(system.open(base + path)) for path in ("/stalls", "/silent", "/slow")]
-assert kept[0].read_at(0, 100_000) and kept[2].read_at(0, 1000)
-""",
-    "unclosed": """
-for path in ("/whole", "/stalls", "/slow"):
-    kept.append(system.open(base + path))
-    assert kept[-1].read(1000)
-""",
-    "subscribed": """
-subscription = system.subscribe()
-follower = threading.Thread(target=lambda: [None for _ in subscription], daemon=True)
-follower.start()
-kept.append(system.subscribe(callback=lambda envelope: None))
-kept.append(system.open(base + "/slow", subscribe=True))
-assert kept[-1].read(1000)
-""",
-    "stopped worker": """
-kept.append(system.open(base + "/slow"))
-assert kept[-1].read(1000)
-os.kill(system.workers()[1], signal.SIGSTOP)
-""",
-}
-
-CHECK = """
-print(leaks.compare(before, 4.0))
-kept.clear()
-gc.collect()
-print(leaks.compare(before, 4.0))
-"""
-CLEAN = (0, "[]\n[]\n[]\n", "")
+    with serving() as url:
+        yield url
 
 
 @pytest.mark.parametrize("scene", SCENES)
@@ -257,69 +176,6 @@ assert pykka.ActorRegistry.get_all() == []
 print(system.stop())
 """
     assert run(START + SCENES["blocked"] + code + CHECK, base) == CLEAN
-
-
-# --- Programs that end without `stop`
-
-ENDS = {
-    "main returns": ("", 0, ""),
-    "sys.exit": ("sys.exit(3)", 3, ""),
-    "exception": ("raise KeyError('mine')", 1, "KeyError: 'mine'"),
-}
-
-
-@pytest.mark.parametrize("end", ENDS)
-@pytest.mark.parametrize("scene", SCENES)
-def test_exit_without_stop(base: str, scene: str, end: str) -> None:
-    code, status, last = ENDS[end]
-    exit_code, output, errors = run(START + SCENES[scene] + code, base)
-    assert (exit_code, output) == (status, "")
-    if last:
-        assert errors.strip().splitlines()[-1] == last
-        assert errors.count("Traceback") == 1
-    else:
-        assert errors == ""
-
-
-def test_exit_waits_for_a_thread_that_still_reads(base: str) -> None:
-    """Python joins threads that are not daemons before it ends: what they read must keep coming."""
-    code = """
-stream = system.open(base + "/slow")
-def finish():
-    with stream:
-        print(len(stream.read(150_000)))
-threading.Thread(target=finish).start()
-"""
-    assert run(START + code, base) == (0, "150000\n", "")
-
-
-def test_exit_while_another_thread_starts_a_system(base: str) -> None:
-    code = """
-import threading
-from kithara_actors import ActorSystem
-from kithara_actors.assembly import Assembly
-started = threading.Event()
-wait_ready = Assembly.start
-def announce(self):
-    started.set()
-    return wait_ready(self)
-Assembly.start = announce
-threading.Thread(target=ActorSystem.start, daemon=True).start()
-started.wait()
-"""
-    assert run(code, flags=()) == (0, "", "")
-
-
-def test_part_that_gives_up_while_the_interpreter_ends(base: str) -> None:
-    """Exit handlers may not start threads on every version: the system must end on one that exists."""
-    code = """
-import atexit, pykka
-@atexit.register
-def end_actors():
-    pykka.ActorRegistry.stop_all()
-    print(system.wait(30), system.stop())
-"""
-    assert run(START + SCENES["downloading"] + code, base) == (0, "True []\n", "")
 
 
 def test_exit_of_a_system_with_a_changed_switch_interval(base: str) -> None:

@@ -218,14 +218,16 @@ def test_a_killed_worker_takes_no_limit_with_it(origin: Origin) -> None:
         streams = opened(system, origin, [size])
         for enough in (size // 4, size // 2):
             assert until(lambda least=enough: landed(streams[0]) >= least, HANG)  # type: ignore[misc]
-            worker, pid = next(iter(system.workers().items()))
-            os.kill(pid, signal.SIGKILL)
-            events.first(WorkerLost, lambda lost, gone=worker: lost.worker == gone)  # type: ignore[misc]
-            assert until(lambda gone=worker: system.workers().keys() - {gone}, HANG)  # type: ignore[misc]
+            # All of them: the second time it may run in an extra one, by itself.
+            killed = system.workers()
+            for pid in killed.values():
+                os.kill(pid, signal.SIGKILL)
+            for worker in killed:
+                events.first(WorkerLost, lambda lost, gone=worker: lost.worker == gone)  # type: ignore[misc]
+            assert until(lambda gone=set(killed): system.workers().keys() - gone, HANG)  # type: ignore[misc]
         all_there(streams, [size])
         assert monotonic() - began >= least(size, rate)
-        events.until(lambda seen: sum(isinstance(event, RequestRetrying) for event in seen) == 2)
-        assert len(events.of(WorkerLost)) == 2
+        events.until(lambda seen: sum(isinstance(event, RequestRetrying) for event in seen) >= 2)
 
 
 def test_the_share_of_a_killed_worker_goes_to_the_others(origin: Origin) -> None:

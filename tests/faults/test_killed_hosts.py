@@ -1,4 +1,4 @@
-"""A host that is killed takes its workers with it, whatever it and they were doing."""
+"""F17 and F18 with the media system: a host that is killed takes its workers with it, whatever they were doing."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from kithara_actors.testing.origin import Fault, Origin, Resource
 
 INSTANTS = 30
 LATEST = 0.6
+STOPS_WITHIN = 0.4
+"""Seconds in which a system is stopped, another started, and that stopped too."""
 
 # `kept` holds what must not be collected.
 START = """
@@ -25,6 +27,17 @@ system = ActorSystem.start(workers=4, cache_dir=os.environ["TMPDIR"] + "/cache" 
 SAID = """
 print("ready")
 signal.pause()
+"""
+STOPS = """
+print("ready")
+while True:
+    for stream in kept:
+        stream.close()
+    kept.clear()
+    assert system.stop() == []
+    system = ActorSystem.start(workers=4)
+    kept.append(system.open(base + "/slow"))
+    assert kept[0].read(1000)
 """
 SCENES = {
     "idle": "",
@@ -67,7 +80,7 @@ def nothing_left(host: Host) -> None:
 
 @pytest.mark.parametrize("group", [False, True], ids=["alone", "with its group"])
 @pytest.mark.parametrize("scene", SCENES)
-def test_host_killed_in_steady_state(base: str, scene: str, group: bool) -> None:
+def test_f17_host_killed_in_steady_state(base: str, scene: str, group: bool) -> None:
     with running(START + SCENES[scene] + SAID, base) as host:
         assert host.line() == "ready"
         assert len(host.workers()) == 4
@@ -76,7 +89,7 @@ def test_host_killed_in_steady_state(base: str, scene: str, group: bool) -> None
 
 
 @pytest.mark.parametrize("group", [False, True], ids=["alone", "with its group"])
-def test_host_killed_at_any_instant(base: str, group: bool) -> None:
+def test_f18_host_killed_at_any_instant(base: str, group: bool) -> None:
     """Start-up included: some instants lie before a worker has armed its parent-death signal."""
     instants = random.Random(20 + group)
     pause = threading.Event()
@@ -88,7 +101,20 @@ def test_host_killed_at_any_instant(base: str, group: bool) -> None:
             nothing_left(host)
 
 
-def test_host_killed_right_after_a_worker_appears(base: str) -> None:
+@pytest.mark.minutes
+def test_f18_host_killed_while_it_stops(base: str) -> None:
+    """Stop and start over and over: some instants lie between the signal to a worker and its end."""
+    instants = random.Random(40)
+    pause = threading.Event()
+    for number in range(INSTANTS):
+        with running(START + SCENES["busy"] + STOPS, base) as host:
+            assert host.line() == "ready"
+            pause.wait(STOPS_WITHIN * (number + instants.random()) / INSTANTS)
+            host.kill(group=number % 2 == 1)
+            nothing_left(host)
+
+
+def test_f18_host_killed_right_after_a_worker_appears(base: str) -> None:
     """Between fork and the first line of its program a worker is hardest to reach."""
     pause = threading.Event()
     for number in range(20):
@@ -99,7 +125,7 @@ def test_host_killed_right_after_a_worker_appears(base: str) -> None:
             nothing_left(host)
 
 
-def test_workers_of_a_killed_host_say_nothing(base: str) -> None:
+def test_f18_workers_of_a_killed_host_say_nothing(base: str) -> None:
     pause = threading.Event()
     for number in range(10):
         with running(START + SAID, base) as host:
@@ -111,7 +137,7 @@ def test_workers_of_a_killed_host_say_nothing(base: str) -> None:
             assert host.process.stderr.read() == ""
 
 
-def test_stopped_host_that_is_killed(base: str) -> None:
+def test_f17_stopped_host_that_is_killed(base: str) -> None:
     with running(START + SCENES["busy"] + SAID, base) as host:
         assert host.line() == "ready"
         host.process.send_signal(signal.SIGSTOP)
@@ -119,7 +145,7 @@ def test_stopped_host_that_is_killed(base: str) -> None:
         nothing_left(host)
 
 
-def test_partial_files_of_a_killed_host_are_all_that_stays(base: str) -> None:
+def test_f17_partial_files_of_a_killed_host_are_all_that_stays(base: str) -> None:
     """They are data: in the cache directory, under names of its own."""
     with running(START + SCENES["busy"] + SAID, base, "cache") as host:
         assert host.line() == "ready"
