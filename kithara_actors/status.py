@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from actors.actor.children import ChildInfo
 from actors.actor.pool_port import WorkerStatus
 from actors.logic.health import Health, HealthState
-from kithara_actors.values import Priority
 
 if TYPE_CHECKING:
     from actors.actor.pool import WorkerPool
@@ -26,12 +24,12 @@ __all__ = ["CacheStats", "Health", "HealthState", "Monitor", "RequestStats", "St
 
 @dataclass(frozen=True, slots=True)
 class RequestStats:
-    """`running` have a slot, `parked` back off without one; `queued` wait for one, by the class of their peer and their
-    own. `ended` counts since the start of the system."""
+    """`running` have a slot, `parked` back off without one; `queued` wait for one: so many of each slot, which is named
+    by the class of the peer and that of the request, as in `"high/low"`. `ended` counts since the system started."""
 
     running: int
     parked: int
-    queued: Mapping[tuple[Priority, Priority], int]
+    queued: dict[str, int]
     ended: int
 
 
@@ -91,12 +89,14 @@ class Monitor:
         """See `ActorSystem.stats`."""
         slots = self.slots
         kept = list(self.shelf.kept.values())
-        running, parked, queued = (0, 0, {}) if slots is None else (slots.running, len(slots.parked()), slots.queued)
+        running, parked = (0, 0) if slots is None else (slots.running, len(slots.parked()))
+        waiting = {} if slots is None else slots.queued
+        queued = {f"{peer.name.lower()}/{own.name.lower()}": count for (peer, own), count in waiting.items()}
         return Stats(
             actors=self.runtime.children(),
             restarts=self._restarts,
             workers=self.pool.status(),
-            requests=RequestStats(running, parked, MappingProxyType(queued), self.requests.ended_count),
+            requests=RequestStats(running, parked, queued, self.requests.ended_count),
             bytes=self.requests.bytes + self.contents.landing(),
             streams=self.streams(),
             cache=CacheStats(len(kept), sum(each.length for each in kept)),

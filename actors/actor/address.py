@@ -9,7 +9,8 @@ from typing import Any
 
 import pykka
 
-from actors.actor.errors import MailboxFullError
+from actors.actor.errors import ActorGoneError, MailboxFullError
+from actors.actor.forking import FORKED
 from actors.actor.mailbox import Notice
 from actors.errors import CodecError
 from actors.messages.codec import Codec
@@ -59,6 +60,14 @@ class Address:
         future = self._ref.ask(self._codec.encode(command), block=False)
         try:
             answer = future.get(timeout=timeout)
+        except ActorGoneError:
+            raise
+        except pykka.ActorDeadError as error:
+            if type(error) is not pykka.ActorDeadError:
+                raise
+            # Pykka's own, of an actor that had stopped before: it knows no name.
+            why = FORKED if getattr(self._ref.actor_stopped, "forked", False) else "it has stopped"
+            raise ActorGoneError(f"{self.name}: {why}; the message was not queued") from None
         except (pykka.Timeout, queue.Empty):
             raise AskTimeout(f"{self.name} gave no answer within {timeout:g} s") from None
         if not isinstance(answer, bytes):

@@ -16,7 +16,7 @@ from typing import Any, Self
 import msgpack
 import pykka
 
-from actors.actor.errors import PoisonRequest, WorkerLostError, WorkerTimeoutError
+from actors.actor.errors import ActorGoneError, PoisonRequest, WorkerLostError, WorkerTimeoutError
 from actors.actor.pool import WorkerPool
 from actors.actor.pool_port import PoolListener, PoolSettings, WorkerStatus
 from actors.actor.timers import Timers
@@ -112,7 +112,8 @@ class WorkerCalls:
         may or may not have been carried out; with `idempotent` it is carried out once more. A call that took two
         workers with it, now or before, is refused with PoisonRequest. After `deadline` seconds it raises
         WorkerTimeoutError, and the process is killed; NoWorkerError, if it had not begun. After `stop`, and in a fork
-        of this process, pykka.ActorDeadError.
+        of this process, ActorGoneError. A call before `start` (or the with statement) waits for that, whatever its
+        deadline.
         """
         seconds = self._deadline if deadline is None else _seconds(deadline)
         packed = _packed(function, arguments)
@@ -122,11 +123,11 @@ class WorkerCalls:
         call = _Call(number, function, frame, seconds, self._clock() + seconds, idempotent, key)
         if self._pool.forked:
             # Its locks may be held by threads that this process does not have.
-            _raise_in(call.future, pykka.ActorDeadError("the worker calls belong to the process that was forked"))
+            _raise_in(call.future, ActorGoneError("the worker calls belong to the process that was forked"))
             return call.future
         with self._lock:
             if self._stopped:
-                refused: Exception | None = pykka.ActorDeadError("the worker calls have stopped")
+                refused: Exception | None = ActorGoneError("the worker calls have stopped")
             elif self._suspects.get(key, 0) >= _LOSSES:
                 refused = PoisonRequest(
                     f"{function} was refused: with these arguments it took {_LOSSES} workers with it"
@@ -163,7 +164,7 @@ class WorkerCalls:
             self._calls.clear()
             self._waiting.clear()
         for call in calls:
-            _raise_in(call.future, pykka.ActorDeadError("the worker calls have stopped"))
+            _raise_in(call.future, ActorGoneError("the worker calls have stopped"))
         left = self._pool.stop(timeout)
         if not self._timers.stop(1.0):
             left.append("kithara-timers")

@@ -125,7 +125,8 @@ def _check_seconds(field: str, value: object) -> None:
 
 @dataclass(frozen=True, slots=True)
 class ChildInfo:
-    """How one child is doing. `restarts` count against the limit at the moment; `error` is the last, in one line."""
+    """How one child is doing. `restarts` count against the limit at the moment: the supervisor's, which its children
+    share, or the child's where each has its own. `error` is the last, in one line."""
 
     name: str
     state: ChildState

@@ -199,8 +199,10 @@ def test_f07_workers_killed_at_once_are_nobodys_fault(origin: Origin, monkeypatc
                 answered(origin, f"/{seed}.mp3", count, STALL)
             assert until(lambda: len(system.workers()) == 2)
             # After the first time they have gone on in the workers of all: each lost one was replaced, and no more.
+            due = 2 * (count - 1)
+            watch.until(lambda _, due=due: sum(each.worker > 2 for each in watch.of(WorkerStarted)) >= due)  # type: ignore[misc]
             watch.drain()
-            assert len([event for event in watch.of(WorkerStarted) if event.worker > 2]) == 2 * (count - 1)
+            assert sum(each.worker > 2 for each in watch.of(WorkerStarted)) == due
             pids = list(system.workers().values())
             go_on.clear()
             inside.clear()

@@ -14,7 +14,7 @@ from call_kit import error, result
 from pool_kit import HANG, pid_is_gone, until
 
 from actors.actor.calls import NoWorkerError, WorkerCalls
-from actors.actor.errors import PoisonRequest, WorkerLostError, WorkerTimeoutError
+from actors.actor.errors import ActorGoneError, PoisonRequest, WorkerLostError, WorkerTimeoutError
 from actors.clock import monotonic
 from actors.errors import WorkerStartError
 
@@ -137,7 +137,7 @@ def test_calls_before_the_start_wait_for_it_and_after_the_end_are_refused() -> N
     early = calls.call("call_functions:echo", "early")
     with calls:
         assert result(early) == ["early"]
-    assert type(error(calls.call("call_functions:echo", 1))) is pykka.ActorDeadError
+    assert type(error(calls.call("call_functions:echo", 1))) is ActorGoneError
     assert calls.stop() == []
     assert WorkerCalls(1).stop() == []
 
@@ -145,7 +145,7 @@ def test_calls_before_the_start_wait_for_it_and_after_the_end_are_refused() -> N
 def test_stop_ends_what_runs_and_what_waits(fifo: Path) -> None:
     with WorkerCalls(1) as calls:
         futures = [calls.call("call_functions:wait_for", str(fifo)) for _ in range(3)]
-    assert [type(error(future)) for future in futures] == [pykka.ActorDeadError] * 3
+    assert [type(error(future)) for future in futures] == [ActorGoneError] * 3
 
 
 def test_start_that_fails_leaves_nothing() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import io
 import logging
 import os
@@ -126,7 +127,9 @@ class Surfaces:
         for pid in (os.getpid(), *system.workers().values()):
             for part in ("cmdline", "environ"):
                 self._said.append(Path(f"/proc/{pid}/{part}").read_bytes().decode("utf-8", "replace"))
-            self._said += [str(path.readlink()) for path in Path(f"/proc/{pid}/fd").iterdir() if path.is_symlink()]
+            for path in Path(f"/proc/{pid}/fd").iterdir():
+                with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+                    self._said.append(str(path.readlink()))
         if settings.get("cache_dir"):
             self._said += [str(path) for path in Path(settings["cache_dir"]).rglob("*")]
 

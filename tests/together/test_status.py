@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
+import pickle
 import signal
 import threading
 from collections.abc import Iterator
-from dataclasses import FrozenInstanceError
+from dataclasses import FrozenInstanceError, asdict
 
 import pytest
 from host_kit import until
@@ -41,7 +43,9 @@ def test_an_idle_system(origin: Origin) -> None:
         ]
         assert {worker.pid for worker in stats.workers} == set(system.workers().values())
         assert (stats.restarts, stats.bytes, stats.streams, stats.cache.assets) == (0, 0, 0, 0)
-        assert set(stats.requests.queued.values()) == {0}
+        assert stats.requests.queued == {"high/high": 0, "high/low": 0, "low/high": 0, "low/low": 0}
+        assert json.loads(json.dumps(asdict(stats)))["requests"]["ended"] == 0
+        assert pickle.loads(pickle.dumps(stats)) == stats
         assert (system.health().state, system.health().reasons) == (HealthState.OK, ())
         with pytest.raises(FrozenInstanceError):
             stats.bytes = 1  # type: ignore[misc]
