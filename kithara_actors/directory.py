@@ -182,8 +182,9 @@ class Directory:
             # Left by one that could not end them itself.
             self._tell("registry", CancelFetch(lane.spec.request, lane.cut or CancelReason.PEER_CANCEL))
         self._tell("registry", PeerGone(name))
-        self._tell("asset_store", ReleaseAsset(content.id, name))
+        # In this order: a store that begins anew drops what is known to nobody.
         self._contents.discard(content)
+        self._tell("asset_store", ReleaseAsset(content.id, name))
         return True
 
     def _tell(self, name: str, command: Command) -> None:

@@ -49,7 +49,11 @@ class Executor:
         limit = _checked(timeout)
         url, headers = _addressed(command)
         request = self._requests.create(0, COLLECTOR)
-        waiting = self._waiting.begin(self._spec(command, url, headers, request))
+        try:
+            waiting = self._waiting.begin(self._spec(command, url, headers, request))
+        except BaseException:
+            self._requests.forget(request)
+            raise
         try:
             self._tell(request, Collect(request))
             if not waiting.ended.wait(limit):

@@ -69,6 +69,7 @@ class AssetStore(Behaviour):
         for content in [content for content in self._active if content not in self._contents]:
             # Its source has let go of it, and that was not heard.
             self._shelf.drop(content)
+        self._shelf.committed = {content for content in self._shelf.committed if content in self._contents}
         for source in self._sources():
             source.tell(Announce("asset_store"))
 

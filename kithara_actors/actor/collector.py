@@ -21,6 +21,7 @@ from kithara_actors.messages.commands import (
     FetchFailed,
     FetchOver,
 )
+from kithara_actors.messages.records import FetchSpec
 from kithara_actors.values import CancelReason, RequestId
 
 __all__ = ["Collector"]
@@ -78,16 +79,21 @@ class Collector(Behaviour):
 
     def _renew(self, request: RequestId) -> None:
         """What came of the request was told to an incarnation before: what is asked for is asked for once more."""
+        if self._waiting.spec(request) is None:
+            return
         again = self._waiting.renew(request, self._next_request())
         if again is not None:
-            self._tell_registry(again.request, Fetch(again))
+            self._ask(*again)
 
     def _announce(self) -> None:
         """Say again what is wanted: the Registry ignores what it has."""
         for spec, abandoned in self._waiting.specs():
-            self._tell_registry(spec.request, Fetch(spec))
-            if abandoned:
-                self._tell_registry(spec.request, CancelFetch(spec.request, CancelReason.PEER_CANCEL))
+            self._ask(spec, abandoned)
+
+    def _ask(self, spec: FetchSpec, abandoned: bool) -> None:
+        self._tell_registry(spec.request, Fetch(spec))
+        if abandoned:
+            self._tell_registry(spec.request, CancelFetch(spec.request, CancelReason.PEER_CANCEL))
 
     def _tell_registry(self, request: RequestId, command: Command) -> None:
         registry = self._find("registry")

@@ -148,6 +148,9 @@ class Downloader(Behaviour):
                 self._adoption.reported(worker, attempts, last=last)
                 self._place()
             case Recount():
+                if self._adoption.unanswered:
+                    # The Registry that was asked is no more, and this one knows of nothing.
+                    self.handle(Readmitted(()))
                 self._recount()
             case _:
                 raise TypeError(f"Downloader does not handle {type(command).__name__}")
@@ -220,15 +223,22 @@ class Downloader(Behaviour):
         state = self._book.state(spec.request)
         if state not in (None, fetch.State.QUEUED_AGAIN):
             return  # told again
-        if not again:
-            self._outcomes.started(spec, queued)
-        found = self._adoption.claim(spec.request) if state is None else None
+        first = not again and self._outcomes.started(spec, queued)
+        if state is not None:
+            self._do(fetch.Start(spec, again))
+            return
+        over = self._adoption.over
+        found = self._adoption.claim(spec.request)
         if found is not None:
             self._adopt(Placed(InHand(spec), found))
-        elif again and state is None:
-            self._adopt(Placed(InHand(spec), None))
+        elif first:
+            self._do(fetch.Start(spec))
+        elif self._adoption.awaited:
+            self._adoption.hold(InHand(spec))  # it may run in a worker that has not answered yet
         else:
-            self._do(fetch.Start(spec, again))
+            self._adopt(Placed(InHand(spec), None))
+        if not over:
+            self._place()
 
     def _cancel(self, request: RequestId, reason: CancelReason) -> None:
         if self._book.state(request) is not None:

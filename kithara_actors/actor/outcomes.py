@@ -56,11 +56,13 @@ class Outcomes:
         self._max_retries = max_retries
         self._clock = clock
 
-    def started(self, spec: FetchSpec, queued: float) -> None:
-        """It has its first slot, after so many seconds in the queue."""
+    def started(self, spec: FetchSpec, queued: float) -> bool:
+        """It has its first slot, after so many seconds in the queue; False if it had it before."""
         self._requests.started(spec.request, self._clock())
-        if self._requests.once(spec.request, Told.STARTED):
+        first = self._requests.once(spec.request, Told.STARTED)
+        if first:
             self._publisher.publish(RequestStarted(spec.request, queued), Scope(spec.asset))
+        return first
 
     def answered(self, spec: FetchSpec, report: AttemptHeaders, place: Place | None, *, ranged: bool) -> None:
         """An attempt was answered, from `place`."""

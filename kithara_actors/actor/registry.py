@@ -89,6 +89,7 @@ class Registry(Behaviour):
                 self._admit(self._slots.requeue(request))
             case Released(request):
                 self._reasons.pop(request, None)
+                self._accepted_at.pop(request, None)
                 self._admit(self._slots.finish(request))
             case Recounted(requests):
                 self._recounted(requests)

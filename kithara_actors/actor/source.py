@@ -271,7 +271,9 @@ class Source(Behaviour):
         lane = self._transfers.close(end.request)
         if lane is None:
             return  # of a content that was replaced
-        reached = self._transfers.landed(lane) if isinstance(end, FetchOver) else end.end
+        reached = self._transfers.landed(lane)
+        if isinstance(end, FetchDone | FetchFailed):
+            reached = end.end
         if reached > lane.start:
             # Merged before the lane goes, so that no reader finds the bytes in neither.
             self._show(coverage=self._view.coverage.add(lane.start, reached))

@@ -76,8 +76,8 @@ class WaitingTable:
             waiting = self._waiting.get(request)
             return waiting is not None and waiting.head is None
 
-    def renew(self, request: RequestId, new: RequestId) -> FetchSpec | None:
-        """Ask for the same under another id: what came of the first is not known. None if nobody waits for it."""
+    def renew(self, request: RequestId, new: RequestId) -> tuple[FetchSpec, bool] | None:
+        """Ask for the same under another id: what came of the first is not known. As `specs`; None if it has ended."""
         with self._lock:
             waiting = self._waiting.pop(request, None)
             if waiting is None:
@@ -85,7 +85,7 @@ class WaitingTable:
             waiting.spec = replace(waiting.spec, request=new, peer=f"call:{new}")
             waiting.head = None
             self._waiting[new] = waiting
-            return waiting.spec
+            return waiting.spec, waiting.abandoned
 
     def abandon(self, waiting: Waiting) -> RequestId:
         """The caller has gone: the request that is to end."""

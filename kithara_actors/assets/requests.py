@@ -112,6 +112,11 @@ class RequestTable:
             life = self._lives.get(request)
         return None if life is None else (life.asset, life.owner)
 
+    def forget(self, request: RequestId) -> None:
+        """The request was never asked for: nothing of it was told."""
+        with self._lock:
+            self._lives.pop(request, None)
+
     def __len__(self) -> int:
         with self._lock:
             return len(self._lives)

@@ -66,6 +66,10 @@ class Adoption:
             request = hand.spec.request
             self._unplaced[request] = replace(hand, reason=self._late.pop(request, hand.reason))
 
+    def hold(self, hand: InHand) -> None:
+        """A request that had a slot before is admitted, and not every worker has answered."""
+        self._unplaced[hand.spec.request] = hand
+
     def late(self) -> list[tuple[RequestId, CancelReason]]:
         """The cancels that were kept and are of no request that the Registry knows."""
         late, self._late = self._late, {}

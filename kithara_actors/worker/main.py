@@ -80,13 +80,14 @@ class _Verdict:
 
 @dataclass(slots=True)
 class _Job:
-    """`begun`, `head` and the verdict's question are what was said of it, in case that is to be said again."""
+    """`begun`, `head`, `ended` and the verdict's question are what was said of it, in case that is to be said again."""
 
     order: RunAttempt
     attempt: Attempt
     fds: list[int]
     begun: bool = False
     head: AttemptHeaders | None = None
+    ended: AttemptEnded | None = None
 
     @property
     def flight(self) -> InFlight:
@@ -154,6 +155,8 @@ class FetchHandler:
             self._send(self._codec.encode(AttemptsInFlight(worker, tuple(piece), last)))
         for head in [job.head for job in jobs if job.head is not None]:
             self.report(head)
+        for ended in [job.ended for job in jobs if job.ended is not None]:
+            self._send(self._codec.encode(ended))
         for verdict in verdicts:
             if not verdict.heard.is_set():
                 self._send(self._codec.encode(verdict.question))
@@ -202,6 +205,7 @@ class FetchHandler:
     def _end(self, job: _Job, ended: AttemptEnded) -> None:
         # In this order: who asks what runs has been told of the end of what does not, and a worker that is to leave
         # goes as soon as nothing runs.
+        job.ended = ended
         self._send(self._codec.encode(ended))
         with self._lock:
             del self._running[job.order.attempt]

@@ -336,6 +336,29 @@ def test_an_attempt_waits_for_a_registry_that_is_new_too(yard: Yard) -> None:
     assert not [event for event in yard.events.take() if isinstance(event, RequestStarted)]
 
 
+def test_when_both_are_new_a_request_goes_on_with_what_was_answered(yard: Yard) -> None:
+    """Begun from its start it could put another version of the file behind what has landed."""
+    yard.admit()
+    yard.content.block.publish(1, 1, 1700)
+    yard.content.block.write_head(3000, 0, HEAD.encode(Head(Answer(206, True, None, STRONG, (), 0.1))))
+    yard.anew()
+    yard.step.tell(Readmitted(()), AttemptsInFlight(1, (), True), Admitted(yard.spec(), 0.0, again=False))
+    assert yard.pool.take() == []  # it may run in the other worker
+    yard.step.tell(AttemptsInFlight(2, (), True))
+    ((_, order),) = yard.pool.take()
+    assert isinstance(order, RunAttempt)
+    assert (order.start, order.spec.validator, order.spec.total) == (1700, STRONG, 3000)
+
+
+def test_a_registry_that_begins_anew_is_not_waited_for(yard: Yard) -> None:
+    """What was asked may be what it failed on."""
+    yard.anew()
+    yard.step.tell(CancelAdmitted(TWO, CancelReason.PEER_CANCEL), Recount())
+    assert yard.registry.take() == [Released(TWO), Recounted(())]
+    yard.step.tell(*(AttemptsInFlight(worker, (), True) for worker in (1, 2)))
+    assert yard.step.ask(EndRequests()) == Done(0)
+
+
 def test_a_request_that_nobody_knows_any_more_ends_when_it_is_cancelled(yard: Yard) -> None:
     yard.anew()
     yard.step.tell(CancelAdmitted(TWO, CancelReason.PEER_CANCEL))

@@ -71,6 +71,20 @@ def test_an_answer_whose_head_was_lost_is_asked_for_once_more() -> None:
 # --- EventBus
 
 
+def test_a_call_that_is_abandoned_and_asked_for_once_more_is_ended() -> None:
+    contents = ContentTable()
+    table = WaitingTable(contents)
+    around = Neighbours(CODEC, "registry")
+    step = Step(Collector(table, around.find, lambda: TWO), CODEC)
+    waiting = table.begin(call_spec(1))
+    table.abandon(waiting)
+    step.tell(FetchOver(ONE))
+    assert around["registry"].take() == [Fetch(waiting.spec), CancelFetch(TWO, CancelReason.PEER_CANCEL)]
+    step.tell(FetchCancelled(TWO, 0, CancelReason.PEER_CANCEL), FetchOver(TWO))
+    assert around["registry"].take() == []
+    waiting.content.release()
+
+
 def test_events_told_twice_across_a_restart_are_heard_once_and_numbered_on() -> None:
     table = Subscribers()
     box = Probe("event_bus", CODEC)
