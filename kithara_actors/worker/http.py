@@ -44,8 +44,8 @@ _PORTS = {"http": 80, "https": 443}
 _PROXY_NAMES = frozenset({"http_proxy", "https_proxy", "all_proxy"})
 _BUNDLE_NAMES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 
-# BadStatusLine: what an untidy server sent late behind the last body came before the answer to this request.
-_GONE = (ConnectionError, ssl.SSLEOFError, http.client.BadStatusLine)
+# HTTPException: what an untidy server sent late behind the last body came before the answer to this request.
+_GONE = (ConnectionError, ssl.SSLEOFError, http.client.HTTPException)
 
 # A cut counts as one, where the build of OpenSSL would take it for the end.
 _IGNORE_CUTS = getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0)
@@ -121,8 +121,8 @@ class Transport:
 
         Blocks up to `connect_timeout` for a connection and `inactivity_timeout` for the headers. The attempt
         stays bound to the connection until that goes back to its pool or `attempt.unbind` is called. A keep-
-        alive connection that the server closed meanwhile is replaced once. Raises ConnectError,
-        ProtocolError, PolicyError, Cancelled.
+        alive connection that the server closed meanwhile, or on which something else than an answer comes,
+        is replaced once. Raises ConnectError, ProtocolError, PolicyError, Cancelled.
         """
         attempt.check()
         attempt.asked = False
@@ -178,7 +178,7 @@ class Transport:
                         decode_content=False,
                     )
                     return cast("HTTPResponse", response)
-                except (urllib3.exceptions.HTTPError, OSError) as error:
+                except (urllib3.exceptions.HTTPError, http.client.HTTPException, OSError) as error:
                     attempt.unbind()
                     stale = any(isinstance(cause, _GONE) for cause in causes(error))
                     if not stale or attempt.fresh or attempt.cancelled or active.fresh_only:

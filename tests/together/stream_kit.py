@@ -24,6 +24,7 @@ __all__ = [
     "asked",
     "blocking",
     "landed_of",
+    "sent_in_all",
     "settle",
     "until_shown",
     "waiting",
@@ -178,6 +179,12 @@ def answered(origin: Origin, path: str, count: int, sent: int = 0, timeout: floa
 
     assert origin.wait_for(ready, timeout), f"asked only {asked(origin, path)}"
     return asked(origin, path)
+
+
+def sent_in_all(origin: Origin, count: int, timeout: float = HANG) -> int:
+    """The body bytes of all answers together, once they are `count` at least: the last record may be late."""
+    origin.wait_for(lambda seen: sum(each.sent for each in seen) >= count, timeout)
+    return sum(each.sent for each in origin.requests)
 
 
 def landed_of(seen: Seen, size: int) -> tuple[int, int]:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 from relay_kit import Relay
-from stream_kit import HANG, answered, asked, waiting, watching
+from stream_kit import HANG, answered, asked, sent_in_all, waiting, watching
 
 from kithara_actors.errors import ProtocolError, RetryExhausted
 from kithara_actors.events import RequestRetrying
@@ -111,7 +111,7 @@ def test_no_byte_that_landed_is_asked_for_again(origin: Origin, fault: str, phas
         seen = asked(origin, "/a.mp3")
         where = [each.range[0] for each in seen if each.range is not None]
         assert where[: len(script) + 1] == ([0, LANDED] if phase == "first" else [0, at, at + LANDED])
-        assert sum(each.sent for each in seen) == size
+        assert sent_in_all(origin, size) == size
 
 
 def test_a_body_that_goes_past_its_interval_fails_the_asset_and_adds_nothing(origin: Origin) -> None:

@@ -561,6 +561,22 @@ def test_a_kept_connection_that_was_closed_is_replaced_once(desk: Desk) -> None:
         assert len(server.requests) == 3
 
 
+@pytest.mark.parametrize("late", [b"x" * 70_000, b"not an answer\r\n\r\n"])
+def test_a_kept_connection_with_late_bytes_of_the_answer_before_is_replaced_once(desk: Desk, late: bytes) -> None:
+    def rude(sock: socket.socket) -> None:
+        server.answers(full(b"one"))(sock)
+        server.request(sock)
+        sock.sendall(late)
+        server.leave.wait(WAIT)
+
+    with Scripted(rude, lambda sock: server.answers(full(b"two"))(sock)) as server:
+        assert desk.get(server.url).run().end == 3
+        got = desk.get(server.url)
+        assert got.run() == End(3, True, 3, False)
+        assert got.bytes(0, 3) == b"two"
+        assert len(server.requests) == 3
+
+
 def test_a_fresh_connection_that_is_closed_is_not_asked_again(desk: Desk) -> None:
     with serve(b"") as server:
         with pytest.raises(ConnectError) as caught:
