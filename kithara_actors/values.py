@@ -60,10 +60,16 @@ class FetchKind(StrEnum):
     DEMAND = "demand"
     READ_AHEAD = "read_ahead"
     FILL = "fill"
+    PREFETCH = "prefetch"
 
     @property
     def priority(self) -> Priority:
         return Priority.HIGH if self is FetchKind.DEMAND else Priority.LOW
+
+    @property
+    def in_background(self) -> bool:
+        """Whether no reader needs it soon: of each host such fetches hold a share only, and come last."""
+        return self in (FetchKind.FILL, FetchKind.PREFETCH)
 
 
 class Phase(StrEnum):

@@ -130,16 +130,13 @@ class Turns(Generic[G]):
         if state is not None and state.offer is None:
             self._raise_gate(gate, state, self._top(gate, state)[0])
 
-    def move(self, peer: str, to: Turns[G], which: Callable[[G], bool]) -> None:
-        """Move what `peer` has behind the gates that `which` chooses to another slot, to the end of its round."""
+    def move(self, peer: str, to: Turns[G]) -> None:
+        """Move what `peer` has to another slot, to the end of its round."""
         known = self._peers.get(peer)
         if known is None:
             return
         moved = sorted(
-            (place, request, gate)
-            for gate, line in known.lines.items()
-            if which(gate)
-            for request, place in line.places.items()
+            (place, request, gate) for gate, line in known.lines.items() for request, place in line.places.items()
         )
         for _, request, gate in moved:
             self.remove(request, peer, gate)
