@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from actors.actor.system import Runtime
     from actors.actor.timers import Timers
     from actors.actor.watching import Watch
-    from actors.errors import ActorsError, CodecError, RemoteError, WorkerStartError
+    from actors.errors import ActorsError, CodecError, FrameTooLong, RemoteError, WorkerStartError
     from actors.logic.health import Health, HealthState
     from actors.logic.restarts import Backoff, Intensity, RestartType, Strategy
     from actors.logic.supervision import ChildState
@@ -53,6 +53,7 @@ __all__ = [
     "Context",
     "Crash",
     "DynamicSupervisor",
+    "FrameTooLong",
     "Health",
     "HealthState",
     "Intensity",
@@ -100,6 +101,7 @@ _HOME = {
     "Context": "actors.actor.context",
     "Crash": "actors.actor.behaviour",
     "DynamicSupervisor": "actors.actor.dynamic",
+    "FrameTooLong": "actors.errors",
     "Health": "actors.logic.health",
     "HealthState": "actors.logic.health",
     "Intensity": "actors.logic.restarts",

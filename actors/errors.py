@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["ActorsError", "CodecError", "RemoteError", "WorkerStartError"]
+__all__ = ["ActorsError", "CodecError", "FrameTooLong", "RemoteError", "WorkerStartError"]
 
 
 class ActorsError(Exception):
@@ -14,6 +14,10 @@ class CodecError(ActorsError):
 
     The text names the command and the field. Raised by `actors.messages.codec.Codec`; never blocks.
     """
+
+
+class FrameTooLong(ActorsError):
+    """A frame has more bytes than one message to a worker may have: it was not sent, and the worker is well."""
 
 
 class RemoteError(ActorsError):

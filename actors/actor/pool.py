@@ -108,7 +108,8 @@ class WorkerPool:
     def send(self, worker: int, frame: bytes, fds: Sequence[int] = ()) -> bool:
         """Send a frame and descriptors, which stay the caller's; never blocks.
 
-        False if the worker is gone, or about to go, and in a fork of this process; then it was not sent.
+        False if the worker is gone, or about to go, and in a fork of this process; then it was not sent. Raises
+        FrameTooLong, and OSError (EMFILE) where descriptors have to wait and there are none left.
         """
         if self.forked:
             return False

@@ -19,6 +19,7 @@ from collections.abc import Callable
 from actors.actor.cell import is_resource
 from actors.actor.pool_port import PoolListener, PoolSettings, WorkerStatus
 from actors.actor.process import WorkerProcess, end_all
+from actors.actor.reading import read_on
 from actors.clock import Clock
 from actors.errors import CodecError, WorkerStartError
 from actors.logic.restarts import Backoff
@@ -212,7 +213,7 @@ class PoolKeeper:
             poll.register(process.pidfd, select.POLLIN)
         pause = self._slots.pause(self._clock())
         timeout = self.settings.heartbeat if pause is None else min(pause, self.settings.heartbeat)
-        ready = poll.poll(timeout * 1000)
+        ready = read_on(poll, timeout, by_fd, self._read, self._clock)
         self._forgive_if_late()
         touched: dict[int, WorkerProcess] = {}
         for fd, events in ready:
@@ -228,7 +229,7 @@ class PoolKeeper:
             if not process.at_end and self._read(process):
                 process.at_end = True
                 self._condemn(process)
-        gone = [process for process in touched.values() if process.gone(0)]
+        gone = [process for process in touched.values() if process.pidfd in dict(ready)]
         if gone:
             self._lose_together(gone)
         self._reap()

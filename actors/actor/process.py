@@ -26,7 +26,7 @@ from pathlib import Path
 import actors
 from actors.actor.pool_port import WorkerStatus
 from actors.clock import Clock
-from actors.errors import WorkerStartError
+from actors.errors import FrameTooLong, WorkerStartError
 from actors.messages.control import FRAME_LIMIT, Heartbeat
 
 __all__ = ["WorkerProcess", "end_all", "search_path"]
@@ -138,9 +138,15 @@ class WorkerProcess:
     def send(self, frame: bytes, fds: Sequence[int] = ()) -> bool:
         """Send one frame, with descriptors; never blocks: what the socket cannot take now waits here in order.
 
-        False if the worker is gone. The descriptors stay the caller's. Raises OSError (EMFILE) if they have to wait
-        and there are none left to keep them open with.
+        False if the worker is gone. The descriptors stay the caller's. Raises FrameTooLong, and OSError (EMFILE) if
+        they have to wait and there are none left to keep them open with.
         """
+        if len(frame) > FRAME_LIMIT:
+            # The other side would get the beginning of it, and fail.
+            raise FrameTooLong(
+                f"a frame of {len(frame)} bytes for worker {self.worker}: at most {FRAME_LIMIT} can be sent; "
+                "pass a descriptor of the data instead"
+            )
         with self._lock:
             return not self._closed and self._send_or_queue(frame, fds)
 

@@ -26,6 +26,7 @@ __all__ = ["main"]
 _CONTROL_TAGS = frozenset(command.TAG for command in CONTROL)
 _FDS_PER_FRAME = 8
 _ROOM_FOR_FDS = socket.CMSG_LEN(_FDS_PER_FRAME * array.array("i").itemsize)
+_RECEIVE = socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _FAILED = 70  # EX_SOFTWARE of sysexits.h
 
@@ -68,8 +69,9 @@ def _serve(channel: socket.socket, parent: int) -> None:
             channel.sendall(codec.encode(Heartbeat(handler.busy(), frames, _memory())))
             beat_at = now + hello.heartbeat
         ready = poll.poll(max(0.0, beat_at - now) * 1000)
-        if any(fd == host for fd, _ in ready):
-            return
+        for fd, _ in ready:
+            if fd == host:
+                return
         if ready:
             taken = _take(channel, codec, handler)
             if taken is None:
@@ -101,9 +103,7 @@ def _take(channel: socket.socket, codec: Codec, handler: Handler) -> int | None:
     while True:
         try:
             # Not socket.recv_fds: it ignores its flags (gh-107898) and would block here, without a heartbeat.
-            frame, ancillary, _, _ = channel.recvmsg(
-                FRAME_LIMIT, _ROOM_FOR_FDS, socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC
-            )
+            frame, ancillary, _, _ = channel.recvmsg(FRAME_LIMIT, _ROOM_FOR_FDS, _RECEIVE)
         except BlockingIOError:
             return taken
         fds = array.array("i")

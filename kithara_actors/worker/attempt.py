@@ -103,20 +103,28 @@ class Attempt:
 
     def bind(self, fd: int) -> None:
         """Let `cancel` reach the socket under `fd` from now on; raises `Cancelled` if it came before."""
-        handle = socket.socket(fileno=os.dup(fd))
+        self.take(socket.socket(fileno=os.dup(fd)))
+
+    def unbind(self) -> None:
+        """Take the socket out of reach: it is about to be closed. Idempotent."""
+        handle = self.release()
+        if handle is not None:
+            handle.close()
+
+    def release(self) -> socket.socket | None:
+        """Take the socket out of reach and give the handle away, for `take`: it is about to serve another attempt."""
+        with self._lock:
+            handle, self._handle = self._handle, None
+        self._source = None
+        return handle
+
+    def take(self, handle: socket.socket) -> None:
+        """As `bind`, by a handle that another attempt has released."""
         with self._lock:
             before, self._handle = self._handle, handle
         if before is not None:
             before.close()
         self.check()
-
-    def unbind(self) -> None:
-        """Take the socket out of reach: it is about to be closed, or to serve another attempt. Idempotent."""
-        with self._lock:
-            handle, self._handle = self._handle, None
-        self._source = None
-        if handle is not None:
-            handle.close()
 
     def wake_by(self, event: threading.Event | None) -> None:
         """Have `cancel` set `event` (None: nothing); raises `Cancelled` if it came before."""
@@ -128,7 +136,7 @@ class Attempt:
         """Note the socket that the response will come from: the request is sent."""
         self._source = source
         self.asked = True
-        self.plain = type(source) is socket.socket
+        self.plain = isinstance(source, socket.socket) and not isinstance(source, ssl.SSLSocket)
 
     @property
     def records(self) -> ssl.SSLSocket | None:
@@ -194,8 +202,8 @@ class Dialer:
 
         `attempt.deadline` ends that time where it is set, else it begins now. Tries every address of `host` in
         turn; each gets an equal share of the time that is left, so that one silent address does not use up all
-        of it. Raises ConnectError, ProtocolError (not a host name), PolicyError (an address that is refused: then
-        none is tried), Cancelled.
+        of it. Raises ConnectError (a proxy with a bad name too), ProtocolError (not a host name), PolicyError (an
+        address that is refused: then none is tried), Cancelled.
         """
         deadline = self._deadline(attempt)
         options = (*options, *self._own_options)
@@ -259,6 +267,8 @@ class Dialer:
         except socket.gaierror:
             pass
         except UnicodeError:  # a label that is empty or too long
+            if self._what:
+                raise ConnectError(f"{self._what}{host} cannot be used: not a host name", retryable=False) from None
             raise ProtocolError(f"not a host name: {host}") from None
         done = threading.Event()
         attempt.wake_by(done)

@@ -213,7 +213,7 @@ def _finish(framing: Framing, exact: bool, attempt: Attempt, inactivity: float) 
 
 
 def _drain(framing: Framing, attempt: Attempt) -> None:
-    if framing.left is None or framing.left > _DRAIN:
+    if framing.ended or framing.left is None or framing.left > _DRAIN:
         return
     attempt.limit_reads(_GRACE)
     end = monotonic() + _GRACE  # a server may send a byte now and then for hours
@@ -226,7 +226,7 @@ def _drain(framing: Framing, attempt: Attempt) -> None:
 def _settle(response: HTTPResponse, framing: Framing, attempt: Attempt) -> None:
     """Give the connection back if it can carry another response."""
     reusable = framing.ended and not attempt.cancelled
-    if reusable:
+    if reusable and not (attempt.plain and framing.spent):
         # What a server sent behind its body would be taken for the head of the next response. urllib3 looks
         # at the socket for it, and does not see what was decrypted or buffered already.
         attempt.limit_reads(0.0)

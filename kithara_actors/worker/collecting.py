@@ -9,7 +9,7 @@ from kithara_actors.logic.collecting import asked_of, check_head_size, too_large
 from kithara_actors.logic.response import Accepted
 from kithara_actors.messages.worker import AttemptEnded, AttemptHeaders, RunAttempt
 from kithara_actors.values import Validator
-from kithara_actors.worker.body import BodyBroken
+from kithara_actors.worker.body import BodyBroken, BodyStalled
 from kithara_actors.worker.fetcher import FirstByte, Order
 from kithara_actors.worker.sink import Sink
 
@@ -52,29 +52,34 @@ def collect(
     assert spec.limit is not None
     basket = Basket(data, spec.limit)
 
+    untold: AttemptHeaders | None = None
+
     def answered(accepted: Accepted, first: FirstByte) -> None:
+        nonlocal untold
         check_head_size(first.url, first.headers)
         # Validator and type are among the headers; twice they might not fit the message.
-        report(
-            AttemptHeaders(
-                spec.request,
-                run.attempt,
-                first.status,
-                accepted.partial,
-                accepted.end,
-                accepted.total,
-                Validator(),
-                None,
-                first.url,
-                first.seconds,
-                first.bare,
-                first.ranged,
-                first.headers,
-            )
+        head = AttemptHeaders(
+            spec.request,
+            run.attempt,
+            first.status,
+            accepted.partial,
+            accepted.end,
+            accepted.total,
+            Validator(),
+            None,
+            first.url,
+            first.seconds,
+            first.bare,
+            first.ranged,
+            first.headers,
         )
+        if first.received:
+            untold = head  # the end comes in a moment: one message does for both
+        else:
+            report(head)
 
     failure: Failure | None = None
-    complete = broke = cancelled = False
+    complete = broke = cancelled = stalled = False
     try:
         transfer(basket, answered)
         complete = True
@@ -83,8 +88,12 @@ def collect(
     except KitharaError as error:
         failure = error.failure
         broke = isinstance(error, BodyBroken)
+        stalled = isinstance(error, BodyStalled)
     end = spec.start + basket.landed
-    return AttemptEnded(spec.request, run.attempt, end, complete, None, broke, cancelled, failure, *refused())
+    status, seconds = refused() or (None, 0.0)
+    return AttemptEnded(
+        spec.request, run.attempt, end, complete, None, broke, cancelled, failure, status, seconds, stalled, untold
+    )
 
 
 def _nobody(end: int) -> None:

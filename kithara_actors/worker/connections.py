@@ -38,6 +38,9 @@ _HEAD = re.compile(
     rb"(?:[!-9;-~]+:[^\x00\r\n]*\r\n(?:[ \t][^\x00\r\n]*\r\n)*)*\r\n"
 )
 """A whole head of which every line would pass: one look at it costs less than one at each line."""
+_USUAL = re.compile(rb"HTTP/1\.1 ([2-9][0-9]{2})(?: ([^\x00\r\n]*))?\r\n((?:[!-9;-~]+:[^\x00\r\n]*\r\n){0,90})\r\n")
+"""A whole head as nearly all are: of a final answer, in HTTP/1.1, with no field on two lines, and not too many."""
+_USUAL_FIELD = re.compile(r"([^:]+):[ \t]*(.*)\r\n")
 
 
 class Active(threading.local):
@@ -81,6 +84,8 @@ class _Lines:
         self.reader = reader
         self.cut = False
         """The connection ended within a line that was well so far."""
+        self.foreign = False
+        """What came where an answer begins does not begin as one."""
         self._sock = sock
         self._seconds: float | None = sock.gettimeout()
         self._end = monotonic() + (self._seconds or 0.0)
@@ -128,7 +133,9 @@ class _Lines:
 
     def _check_status(self, line: bytes, whole: bool) -> None:
         # What cannot become a status line any more is no answer cut short.
-        self.cut = self.cut and (line[:5] == b"HTTP/"[: len(line)])
+        begun = line[:5] == b"HTTP/"[: len(line)]
+        self.cut = self.cut and begun
+        self.foreign = not begun
         self._answers += 1
         if self._answers > _INTERIM_LIMIT + 1:
             raise Malformed(f"more than {_INTERIM_LIMIT} interim answers")
@@ -161,12 +168,55 @@ class _Response(http.client.HTTPResponse):
     """Mends http.client, which takes a cut in the headers for their end, and an early hint for the answer."""
 
     fp: Any
+    behind: int | None = None
+    """How many bytes of what was received come behind the head; None if that is not known."""
 
-    def __init__(self, sock: Any, *args: Any, **kwargs: Any) -> None:
-        super().__init__(sock, *args, **kwargs)
+    def __init__(self, sock: Any, debuglevel: int = 0, method: str | None = None, url: str | None = None) -> None:
+        super().__init__(sock, debuglevel, method, url)
         self._sock = sock
+        self._asked = method
 
     def begin(self) -> None:
+        try:
+            if not self._begin_at_once():
+                self._begin_by_lines()
+        finally:
+            del self._sock
+
+    def _begin_at_once(self) -> bool:
+        """Do as http.client does with a head that came in one piece and is as usual; False for any other.
+
+        http.client has the parser of e-mails read the head, which takes a third of what a small request costs.
+        """
+        received = self.fp.peek(1)
+        head = _USUAL.match(received)
+        if head is None:
+            return False
+        lines = _USUAL_FIELD.findall(head[3].decode("iso-8859-1"))
+        fields = {name.lower(): value for name, value in reversed(lines)}
+        if len(fields) < len(lines) and sum(name.lower() == "content-length" for name, _ in lines) > 1:
+            return False
+        if "," in fields.get("content-length", ""):
+            return False
+        self.fp.read(head.end())
+        self.behind = len(received) - head.end()
+        self.code = self.status = int(head[1])
+        self.reason = (head[2] or b"").decode("iso-8859-1").strip()
+        self.version = 11
+        self.headers = self.msg = http.client.HTTPMessage()
+        for name, value in lines:
+            self.headers.set_raw(name, value)
+        self.chunked = fields.get("transfer-encoding", "").lower() == "chunked"
+        if self.chunked:
+            self.chunk_left = None
+        self.length = None if self.chunked else _length(fields.get("content-length"))
+        if self.status in (204, 304) or self._asked == "HEAD":
+            self.length = 0
+        closes = "close" in fields.get("connection", "").lower()
+        self.will_close = closes or (self.length is None and not self.chunked)
+        return True
+
+    def _begin_by_lines(self) -> None:
         lines = _Lines(self._sock, self.fp)
         self.fp = lines
         try:
@@ -177,11 +227,13 @@ class _Response(http.client.HTTPResponse):
                 self.headers = self.msg = cast("Any", None)
                 super().begin()
             lines.release()
-        except http.client.HTTPException:
+        except http.client.HTTPException as error:
+            if lines.foreign and isinstance(error, http.client.LineTooLong):
+                # What a long header field raises too; a short line that is no answer raises this.
+                raise http.client.BadStatusLine("") from error
             if not lines.cut:
                 raise
         finally:
-            del self._sock
             if self.fp is lines:
                 self.fp = lines.reader
         if lines.cut:
@@ -192,10 +244,21 @@ class _Response(http.client.HTTPResponse):
             raise Malformed("two different values of Content-Length")
 
 
+def _length(value: str | None) -> int | None:
+    """A Content-Length as http.client takes it; what is wrong with it is said elsewhere."""
+    try:
+        length = int(value or "")
+    except ValueError:
+        return None
+    return None if length < 0 else length
+
+
 class PlainConnection(HTTPConnection):
     """A connection whose socket the running attempt can shut down while it connects, waits and reads."""
 
     attempt: Attempt | None = None
+    handle: socket.socket | None = None
+    """By which the next attempt can shut the socket down; the connection's own while it waits for one."""
     response_class = _Response
     indirect = False
     """Never to be opened to the origin itself."""
@@ -232,10 +295,19 @@ class PlainConnection(HTTPConnection):
     def request(self, method: str, url: str, *args: Any, **kwargs: Any) -> None:
         self.attempt = attempt = active.attempt
         if attempt is not None:
-            if not attempt.fresh and self.sock is not None:
+            handle, self.handle = self.handle, None
+            if handle is not None:
+                attempt.take(handle)
+            elif not attempt.fresh and self.sock is not None:
                 attempt.bind(self.sock.fileno())
             url = attempt.target  # urlopen changes the case of percent escapes, which breaks signed URLs
         super().request(method, url, *args, **kwargs)
+
+    def close(self) -> None:
+        handle, self.handle = self.handle, None
+        if handle is not None:
+            handle.close()
+        super().close()
 
     def getresponse(self) -> HTTPResponse:  # type: ignore[override]
         if self.attempt is not None:
@@ -302,7 +374,10 @@ class PlainPool(HTTPConnectionPool):
         attempt = getattr(conn, "attempt", None)
         if attempt is not None:
             conn.attempt = None
-            attempt.unbind()
+            if conn.sock is None:
+                attempt.unbind()
+            else:
+                conn.handle = attempt.release()
         super()._put_conn(conn)
 
 

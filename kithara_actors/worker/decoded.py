@@ -54,5 +54,9 @@ class Decoded:
     def skipped(self, count: int) -> None:
         raise NotImplementedError
 
+    @property
+    def spent(self) -> bool:
+        return self._framing.spent
+
     def surplus(self) -> bool:
         return self._framing.surplus()

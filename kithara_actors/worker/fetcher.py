@@ -21,7 +21,7 @@ from kithara_actors.logic.response import (
 from kithara_actors.worker.attempt import Attempt
 from kithara_actors.worker.body import close, discard, store
 from kithara_actors.worker.decoded import Decoded
-from kithara_actors.worker.framing import Framing, framing_of
+from kithara_actors.worker.framing import Framing, framing_of, is_received
 from kithara_actors.worker.http import Transport
 from kithara_actors.worker.pace import PacedFraming
 from kithara_actors.worker.sink import Sink
@@ -51,7 +51,8 @@ class Order:
 class FirstByte:
     """How the answer came: `url` is the final one, `redirects` are all that were followed to it, itself included;
     `seconds` run from the start of the attempt; `bare`: headers of the caller were dropped at a redirect; `ranged`: it
-    answers a request with a Range. `headers` are all of the answer's, for an order that is `whole`."""
+    answers a request with a Range. `headers` are all of the answer's, for an order that is `whole`; with `received` its
+    body is there already."""
 
     status: int
     url: str = field(repr=False)
@@ -60,6 +61,7 @@ class FirstByte:
     bare: bool = False
     ranged: bool = True
     headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    received: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +104,8 @@ def run(
         response = transport.open(attempt, url, sent, order.method)
         attempt.refused = response.status, monotonic() - began
         try:
-            status, location = response.status, response.headers.get("location")
+            status = response.status
+            location = response.headers.get("location") if 300 <= status < 400 else None
             following = redirect(url, status, location, allow_downgrade=allow_downgrade, headers=caller)
             if following is not None:
                 if len(followed) == MAX_REDIRECTS:
@@ -121,7 +124,10 @@ def run(
                 if isinstance(answer, Accepted):
                     bare = len(caller) < len(order.headers)
                     seconds = monotonic() - began
-                    on_headers(answer, FirstByte(status, url, seconds, tuple(followed), bare, asked.ranged, fields))
+                    at_once = order.whole and attempt.pace is None and is_received(response)
+                    on_headers(
+                        answer, FirstByte(status, url, seconds, tuple(followed), bare, asked.ranged, fields, at_once)
+                    )
                     attempt.refused = None
                     receive = _receive_whole if order.whole else _receive
                     return receive(transport, attempt, response, order, answer, sink)

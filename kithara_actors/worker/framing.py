@@ -21,7 +21,7 @@ from kithara_actors.errors import ProtocolError
 if TYPE_CHECKING:
     from urllib3.response import HTTPResponse
 
-__all__ = ["CHUNK", "CutShort", "Framing", "framing_of", "inner"]
+__all__ = ["CHUNK", "CutShort", "Framing", "framing_of", "inner", "is_received"]
 
 CHUNK = 1024 * 1024
 """Bytes read at a time, into one buffer per thread: a fifth faster than 256 KiB (512 MiB into a memfd)."""
@@ -63,6 +63,10 @@ class Framing(Protocol):
 
     def skipped(self, count: int) -> None:
         """Note that `count` of the `unread` bytes were taken from the socket; 0 means that it ended."""
+
+    @property
+    def spent(self) -> bool:
+        """Nothing of what was received is left; False also if that is not known."""
 
     def surplus(self) -> bool:
         """Whether a buffer or the socket, which must not block, holds bytes after the body."""
@@ -152,14 +156,23 @@ class _Reader:
 
 
 class _Sized:
-    """A body with a length, or (`left` None) one that the end of the connection ends."""
+    """A body with a length, or (`left` None) one that the end of the connection ends.
 
-    __slots__ = ("_over", "_reader", "left")
+    `held` bytes were received with the head, or it is not known how many.
+    """
 
-    def __init__(self, reader: _Reader, left: int | None) -> None:
+    __slots__ = ("_over", "_reader", "_within", "left")
+
+    def __init__(self, reader: _Reader, left: int | None, held: int | None = None) -> None:
         self._reader = reader
         self.left = left
         self._over = left == 0
+        self._within = held is not None and left is not None and held <= left
+
+    @property
+    def spent(self) -> bool:
+        # What is read past the bytes that came with the head is read to measure.
+        return self.left == 0 and self._within
 
     @property
     def ended(self) -> bool:
@@ -197,6 +210,7 @@ class _Chunked:
     __slots__ = ("_first", "_left", "_reader", "_seconds", "ended")
 
     left = None
+    spent = False
 
     def __init__(self, reader: _Reader, seconds: float) -> None:
         self._reader = reader
@@ -256,6 +270,7 @@ class _Public:
     __slots__ = ("_response", "ended")
 
     unread = 0
+    spent = False
 
     def __init__(self, response: HTTPResponse) -> None:
         self._response = response
@@ -283,15 +298,22 @@ def inner(response: HTTPResponse) -> Any:
     return getattr(response, "_fp", None)
 
 
+def is_received(response: HTTPResponse) -> bool:
+    """Whether all of the body is there already: nothing will be waited for. False also where that is not known."""
+    behind, left = getattr(inner(response), "behind", None), response.length_remaining
+    return behind is not None and left is not None and left <= behind
+
+
 def framing_of(response: HTTPResponse, seconds: float, records: ssl.SSLSocket | None = None) -> Framing:
     """How to read the body of `response`, of which nothing has been read yet, and which comes over `records`.
 
     What says how the body goes on, a chunk's size or a trailer, may take `seconds` and the time-out of the socket.
     """
-    raw: Any = getattr(inner(response), "fp", None)
+    below = inner(response)
+    raw: Any = getattr(below, "fp", None)
     if not isinstance(raw, io.BufferedReader):
         return _Public(response)
     reader = _Reader(raw, records)
     if response.chunked and response.length_remaining != 0:  # an answer to HEAD only says so
         return _Chunked(reader, seconds)
-    return _Sized(reader, response.length_remaining)
+    return _Sized(reader, response.length_remaining, getattr(below, "behind", None))

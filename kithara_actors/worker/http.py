@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, cast
 import certifi
 import urllib3.exceptions
 from urllib3.response import HTTPResponse
-from urllib3.util import Timeout
+from urllib3.util import Retry, Timeout
 from urllib3.util.ssl_ import create_urllib3_context
 from urllib3.util.ssl_match_hostname import CertificateError
 
@@ -44,8 +44,9 @@ _PORTS = {"http": 80, "https": 443}
 _PROXY_NAMES = frozenset({"http_proxy", "https_proxy", "all_proxy"})
 _BUNDLE_NAMES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 
-# HTTPException: what an untidy server sent late behind the last body came before the answer to this request.
-_GONE = (ConnectionError, ssl.SSLEOFError, http.client.HTTPException)
+# BadStatusLine: what an untidy server sent late behind the last body came before the answer to this request. An answer
+# that breaks the protocol after such a line is one, and final.
+_GONE = (ConnectionError, ssl.SSLEOFError, http.client.BadStatusLine)
 
 # A cut counts as one, where the build of OpenSSL would take it for the end.
 _IGNORE_CUTS = getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0)
@@ -67,6 +68,10 @@ _ORIGINS = 64
 
 _TARGET_SAFE = "".join(map(chr, range(0x21, 0x7F)))
 """Printable ASCII goes out as it came, percent signs included."""
+_SAFE_TARGET = re.compile("[\x21-\x7e]*")
+
+_ONCE = Retry(False, redirect=False)
+"""Made once: urllib3 makes one for each request otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +105,7 @@ class Transport:
         buffer = self.settings.receive_buffer
         self._dialer = Dialer(self.settings.connect_timeout, refusal if self.settings.public_only else None, buffer)
         self._proxy_dialer = Dialer(self.settings.connect_timeout, None, buffer, what="the proxy ")
+        self._limits = Timeout(connect=self.settings.connect_timeout, read=self.settings.inactivity_timeout)
         self._lock = threading.RLock()
         self._pools: OrderedDict[tuple[str, str, int], PlainPool] = OrderedDict()
         self._context: ssl.SSLContext | None = None
@@ -155,7 +161,6 @@ class Transport:
             proxies.close()
 
     def _send(self, attempt: Attempt, pool: PlainPool, headers: Mapping[str, str], method: str) -> HTTPResponse:
-        limits = Timeout(connect=self.settings.connect_timeout, read=self.settings.inactivity_timeout)
         given = {name.lower() for name in headers}
         own = {"User-Agent": self.settings.user_agent, "Accept": "*/*"}
         sent = dict(headers) | {name: value for name, value in own.items() if name.lower() not in given}
@@ -170,15 +175,15 @@ class Transport:
                         method,
                         attempt.target,
                         headers=sent,
-                        timeout=limits,
-                        retries=False,
+                        timeout=self._limits,
+                        retries=_ONCE,
                         redirect=False,
                         assert_same_host=False,
                         preload_content=False,
                         decode_content=False,
                     )
                     return cast("HTTPResponse", response)
-                except (urllib3.exceptions.HTTPError, http.client.HTTPException, OSError) as error:
+                except (urllib3.exceptions.HTTPError, OSError) as error:
                     attempt.unbind()
                     stale = any(isinstance(cause, _GONE) for cause in causes(error))
                     if not stale or attempt.fresh or attempt.cancelled or active.fresh_only:
@@ -200,7 +205,8 @@ class Transport:
             host = urllib3.util.parse_url(url).host or ""
         where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-        target = urllib.parse.quote(target, safe=_TARGET_SAFE)
+        if not _SAFE_TARGET.fullmatch(target):
+            target = urllib.parse.quote(target, safe=_TARGET_SAFE)
         pool = self._pool(parts.scheme, host, port, where)
         if pool.proxy is not None and parts.scheme == "http":
             netloc = where.removesuffix(":80")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import queue
 import threading
 from dataclasses import dataclass
 
@@ -35,6 +34,7 @@ from kithara_actors.worker.fetcher import Order, run
 from kithara_actors.worker.http import Transport, TransportSettings
 from kithara_actors.worker.pace import Pacing
 from kithara_actors.worker.sink import Sink
+from kithara_actors.worker.threads import ThreadPool
 from kithara_actors.worker.transfer import Answered, Transfer, internal
 
 __all__ = ["FetchHandler", "make_handler"]
@@ -111,12 +111,11 @@ class FetchHandler:
         self._send = send
         self._allow_downgrade = allow_downgrade
         self._codec = Codec(WORKER_COMMANDS)
-        self._jobs: queue.SimpleQueue[_Job] = queue.SimpleQueue()
+        self._threads = ThreadPool(self._work, "fetch", _IDLE)
         self._lock = threading.Lock()
         self._running: dict[int, _Job] = {}
         self._asks = asks
         self._verdicts: dict[int, _Verdict] = {}
-        self._waiting = 0
 
     def handle(self, frame: bytes, fds: list[int]) -> None:
         """Start or cut an attempt. Does not block."""
@@ -164,43 +163,23 @@ class FetchHandler:
     def _begin(self, job: _Job) -> None:
         with self._lock:
             self._running[job.order.attempt] = job
-            waiting = self._waiting > 0
-            if waiting:
-                self._waiting -= 1  # one of them will take this job
-        if not waiting:
-            try:
-                threading.Thread(target=self._work, name="fetch", daemon=True).start()
-            except RuntimeError as error:
-                short = Failure("ConnectError", f"no thread to fetch with: {error}", retryable=True)
-                self._end(job, _failed(job, short))
-                self._take_meters(job)
-                for fd in job.fds:
-                    os.close(fd)
-                return
-        self._jobs.put(job)
+        try:
+            self._threads.start(job)
+        except RuntimeError as error:
+            short = Failure("ConnectError", f"no thread to fetch with: {error}", retryable=True)
+            self._end(job, _failed(job, short))
+            self._take_meters(job)
+            for fd in job.fds:
+                os.close(fd)
 
-    def _work(self) -> None:
-        while (job := self._next()) is not None:
-            job.begun = True
-            self._send(self._codec.encode(AttemptBegun(job.order.spec.request, job.order.attempt)))
-            try:
-                ended = self._run(job)
-            except Exception as error:  # noqa: BLE001 - every attempt is answered, whatever breaks
-                ended = _failed(job, internal(error))
-            self._end(job, ended)
-            with self._lock:
-                self._waiting += 1
-
-    def _next(self) -> _Job | None:
-        """The next job, or None when there has been none for a while and none is on its way to this thread."""
-        while True:
-            try:
-                return self._jobs.get(timeout=_IDLE)
-            except queue.Empty:
-                with self._lock:
-                    if self._waiting:
-                        self._waiting -= 1
-                        return None
+    def _work(self, job: _Job) -> None:
+        job.begun = True
+        self._send(self._codec.encode(AttemptBegun(job.order.spec.request, job.order.attempt)))
+        try:
+            ended = self._run(job)
+        except Exception as error:  # noqa: BLE001 - every attempt is answered, whatever breaks
+            ended = _failed(job, internal(error))
+        self._end(job, ended)
 
     def _end(self, job: _Job, ended: AttemptEnded) -> None:
         # In this order: who asks what runs has been told of the end of what does not, and a worker that is to leave

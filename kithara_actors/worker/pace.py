@@ -127,6 +127,10 @@ class PacedFraming:
     def skipped(self, count: int) -> None:
         raise NotImplementedError
 
+    @property
+    def spent(self) -> bool:
+        return self._framing.spent
+
     def surplus(self) -> bool:
         return self._framing.surplus()
 

@@ -22,7 +22,7 @@ from kithara_actors.messages.worker import (
 )
 from kithara_actors.values import Answer, Validator
 from kithara_actors.worker.attempt import Attempt
-from kithara_actors.worker.body import BodyBroken
+from kithara_actors.worker.body import BodyBroken, BodyStalled
 from kithara_actors.worker.fetcher import FirstByte
 from kithara_actors.worker.sink import Sink
 
@@ -72,7 +72,7 @@ class Transfer:
         order = self._order
         failure: Failure | None = None
         total: int | None = None
-        complete = broke = cancelled = False
+        complete = broke = cancelled = stalled = False
         try:
             end, total = fetch(self._sink, self._answered)
             self._sink.landed = max(self._sink.landed, end)
@@ -85,10 +85,12 @@ class Transfer:
         except KitharaError as error:
             failure = error.failure
             broke = isinstance(error, BodyBroken)
+            stalled = isinstance(error, BodyStalled)
         except Exception as error:  # noqa: BLE001 - whatever it is must reach the reader as a typed error
             failure = internal(error)
         finally:
             self._sink.release()
+        status, seconds = self._attempt.refused or (None, 0.0)
         return AttemptEnded(
             order.spec.request,
             order.attempt,
@@ -98,7 +100,9 @@ class Transfer:
             broke,
             cancelled,
             failure,
-            *(self._attempt.refused or ()),
+            status,
+            seconds,
+            stalled,
         )
 
     def _answered(self, accepted: Accepted, first: FirstByte) -> None:

@@ -18,7 +18,7 @@ from pool_handlers import said
 from pool_kit import HANG, descriptors, pool_of, until
 
 from actors.actor.process import WorkerProcess, search_path
-from actors.errors import WorkerStartError
+from actors.errors import FrameTooLong, WorkerStartError
 from actors.messages.codec import Codec
 from actors.messages.control import CONTROL, FRAME_LIMIT, Heartbeat, Hello, Ready, StopWorker
 
@@ -139,6 +139,22 @@ def test_search_path_too_long_for_a_frame(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(sys, "path", [f"/{number:0100}" for number in range(700)])
     with pytest.raises(WorkerStartError, match=str(FRAME_LIMIT)):
         search_path()
+
+
+def test_a_frame_that_is_too_long_is_refused_and_the_worker_is_well() -> None:
+    with started(search_path()) as process:
+        process.send(hello(process))
+        before = process.frames
+        with pytest.raises(
+            FrameTooLong, match=f"{FRAME_LIMIT + 1} bytes for worker .*at most {FRAME_LIMIT} .*descriptor"
+        ):
+            process.send(bytes(FRAME_LIMIT + 1))
+        assert process.frames == before
+        heard(process)  # of the handler: it was made
+        assert isinstance(CODEC.decode(heard(process)), Ready)
+        process.send(CODEC.encode(StopWorker()))
+        assert process.gone(HANG)
+        assert process.bury() == "exited with status 0"
 
 
 def full(process: WorkerProcess) -> int:
