@@ -1,9 +1,12 @@
-"""The event classes, for `match` and `isinstance`, with the envelope that carries them."""
+"""The event classes, for `match` and `isinstance`, with the envelope that carries them, and both as JSON."""
 
 from __future__ import annotations
 
+from kithara_actors.messages.event_json import from_json, to_json
 from kithara_actors.messages.events import (
     ActorRestarted,
+    BodyResumed,
+    BodyStalled,
     CacheComplete,
     Committed,
     DeadLetter,
@@ -13,6 +16,7 @@ from kithara_actors.messages.events import (
     FileError,
     FirstByte,
     Lagged,
+    LoadSlow,
     Opened,
     PriorityChanged,
     ReaderSeek,
@@ -33,6 +37,8 @@ from kithara_actors.messages.events import (
 
 __all__ = [
     "ActorRestarted",
+    "BodyResumed",
+    "BodyStalled",
     "CacheComplete",
     "Committed",
     "DeadLetter",
@@ -42,6 +48,7 @@ __all__ = [
     "FileError",
     "FirstByte",
     "Lagged",
+    "LoadSlow",
     "Opened",
     "PriorityChanged",
     "ReadProgress",
@@ -58,4 +65,6 @@ __all__ = [
     "TotalBytesResolved",
     "WorkerLost",
     "WorkerStarted",
+    "from_json",
+    "to_json",
 ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Protocol
 
 from actors.actor.cell import Behaviour
@@ -12,17 +11,7 @@ from actors.messages.command import Command
 from kithara_actors.messages.commands import AddSubscriber, Publish, RemoveSubscriber
 from kithara_actors.messages.events import EVENT_CODEC, DeadLetter, Envelope, Scope
 
-__all__ = ["EventBus", "Subscriber", "SubscriberTable"]
-
-
-class Subscriber(Protocol):
-    """Takes envelopes without ever making the bus wait."""
-
-    def wants(self, scope: Scope) -> bool:
-        """Whether an event of `scope` is this subscriber's."""
-
-    def add(self, envelope: Envelope) -> None:
-        """Take it, or lose an older one. One that it has already is left alone."""
+__all__ = ["EventBus", "SubscriberTable"]
 
 
 class SubscriberTable(Protocol):
@@ -34,8 +23,8 @@ class SubscriberTable(Protocol):
     def activate(self, subscriber: int) -> None:
         """It gets events from now on. No effect once it was removed."""
 
-    def active(self) -> Iterable[Subscriber]:
-        """Those that get events, in the order in which they were activated."""
+    def deliver(self, envelope: Envelope) -> None:
+        """Put it before all whose event it is, waiting for nobody. Whoever has it already does not get it twice."""
 
     def remove(self, subscriber: int) -> None:
         """Forget it."""
@@ -68,7 +57,4 @@ class EventBus(Behaviour):
             event = EVENT_CODEC.decode(command.event)
         except CodecError as error:
             event, scope = DeadLetter("event_bus", str(error)), Scope()
-        envelope = Envelope(event, scope, seq, self._last)
-        for subscription in self._subscribers.active():
-            if subscription.wants(scope):
-                subscription.add(envelope)
+        self._subscribers.deliver(Envelope(event, scope, seq, self._last))

@@ -6,7 +6,6 @@ import argparse
 import contextlib
 import errno
 import os
-import select
 import stat
 import sys
 from collections.abc import Callable, Iterator
@@ -15,13 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from actors.clock import monotonic
+from kithara_actors.command.event_file import EventFile, event_file
 from kithara_actors.command.explain import CommandError, explain, os_remedy
 from kithara_actors.command.failed import told_in_json
 from kithara_actors.command.interrupts import Interrupts
 from kithara_actors.command.progress import Reporter, Shown, make_reporter
 from kithara_actors.command.room import explained_cache, private_folder
 from kithara_actors.command.settings import request_headers, system_settings
-from kithara_actors.command.text import amount, write_error_line, write_json
+from kithara_actors.command.text import amount, write_all, write_error_line, write_json
 from kithara_actors.errors import KitharaError, StreamError
 from kithara_actors.logic.naming import canonical_url, redact
 from kithara_actors.stream.reader import Stream
@@ -60,11 +60,15 @@ def run(options: argparse.Namespace, interrupts: Interrupts) -> int:
     headers = request_headers(options)
     if options.json and options.output == "-":
         raise argparse.ArgumentTypeError("--json and -o - would share the standard output")
+    if options.events == "-" and (options.json or options.output == "-"):
+        raise argparse.ArgumentTypeError("--events - would share the standard output with --json or -o -")
     with told_in_json(options.url if options.json else None):
         settings = _checked(options)
         with _place(options.url, options.output) as place, explained_cache(settings):
+            events = event_file(options, place.path)
             try:
-                result = _fetch(options, settings, headers, place, interrupts)
+                with contextlib.nullcontext() if events is None else events:
+                    result = _fetch(options, settings, headers, place, interrupts, events)
             except KitharaError as error:
                 raise CommandError(explain(error, options.url, settings) + _other_place(error, place)) from error
     _tell(options, place, result)
@@ -97,12 +101,14 @@ def _fetch(
     headers: dict[str, str],
     place: _Place,
     interrupts: Interrupts,
+    events: EventFile | None,
 ) -> _Result:
     reporter = make_reporter(place.path.name, json_lines=options.json, quiet=options.quiet)
-    with (
-        ActorSystem.start(**settings) as system,
-        system.save(options.url, place.path, headers=headers) as stream,
-    ):
+    with contextlib.ExitStack() as stack:
+        system = stack.enter_context(ActorSystem.start(**settings))
+        if events is not None:
+            events.watch(system)
+        stream = stack.enter_context(system.save(options.url, place.path, headers=headers))
         start = monotonic()
         if place.fd is None:
             count = _watched(reporter, stream, interrupts, lambda: _complete(stream))
@@ -142,22 +148,13 @@ def _copy(stream: Stream, fd: int, shown: str) -> int:
     count = 0
     while chunk := stream.read1(_CHUNK):
         try:
-            _write_all(fd, chunk)
+            write_all(fd, chunk)
         except BrokenPipeError:
             raise
         except OSError as error:
             raise CommandError(f"cannot write to {shown}: {error.strerror}{os_remedy(error.errno)}") from error
         count += len(chunk)
     return count
-
-
-def _write_all(fd: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        try:
-            view = view[os.write(fd, view) :]
-        except BlockingIOError:
-            select.select((), (fd,), ())
 
 
 @contextlib.contextmanager

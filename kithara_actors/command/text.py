@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import select
 import shutil
 import sys
 import unicodedata
@@ -22,6 +24,7 @@ __all__ = [
     "filled",
     "width",
     "wrapped",
+    "write_all",
     "write_error_line",
     "write_json",
     "write_line",
@@ -50,6 +53,16 @@ def _write(output: TextIO | None, text: str, name: str) -> None:
         output.flush()
     except OSError as error:
         raise OSError(error.errno, error.strerror, name) from None
+
+
+def write_all(fd: int, data: bytes) -> None:
+    """All of `data` to a descriptor, whoever has made it non-blocking. Blocks. Raises OSError."""
+    view = memoryview(data)
+    while view:
+        try:
+            view = view[os.write(fd, view) :]
+        except BlockingIOError:
+            select.select((), (fd,), ())
 
 
 def encodable(text: str, output: TextIO) -> str:

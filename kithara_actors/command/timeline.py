@@ -3,42 +3,23 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import heapq
 import itertools
 import textwrap
 import threading
 from collections.abc import Callable
-from enum import Enum
 from typing import TypeVar
 
 from actors.clock import wall
-from kithara_actors.command.text import amount, width, write_json, write_line
-from kithara_actors.events import (
-    ActorRestarted,
-    Committed,
-    DeadLetter,
-    Envelope,
-    Event,
-    FileError,
-    FirstByte,
-    Lagged,
-    Opened,
-    RequestCancelled,
-    RequestCompleted,
-    RequestEnqueued,
-    RequestFailed,
-    RequestRetrying,
-    SystemStopping,
-    WorkerLost,
-    WorkerStarted,
-)
+from kithara_actors.command.event_words import MINOR, describe
+from kithara_actors.command.text import width, write_json, write_line
+from kithara_actors.events import Envelope, Event
+from kithara_actors.messages.event_json import event_fields
 
-__all__ = ["Timeline", "describe"]
+__all__ = ["Timeline"]
 
 E = TypeVar("E", bound=Event)
 
-_CAUSES = {"WORKER_LOST": "its worker is gone", "CLEARED": "it need not be alone any more"}
 _SETTLED = 0.1
 """Seconds after which no earlier entry is expected any more: events come over a queue, steps do not."""
 
@@ -68,11 +49,10 @@ class Timeline:
 
     def event(self, envelope: Envelope, *, known: bool = False) -> None:
         """An event of the system, at its own time; one that says too little, or what is `known`, is JSON only."""
-        told = None if known and not self._json else describe(envelope.event)
-        if told is not None or self._json:
-            who, what = told or ("", "")
-            event = envelope.event
-            self._add(envelope.timestamp, who, what, {"event": type(event).__name__, **_plain(event)})
+        event = envelope.event
+        if self._json or not (known or isinstance(event, MINOR)):
+            who, what = describe(event, envelope.scope)
+            self._add(envelope.timestamp, who, what, {"event": type(event).__name__, **event_fields(event)})
         with self._changed:
             self._events.append(envelope.event)
             self._changed.notify_all()
@@ -133,61 +113,3 @@ class Timeline:
             write_line(f"{seconds:7.3f}  {who:<10}  {lines[0]}")
             for line in lines[1:]:
                 write_line(indent + line)
-
-
-def describe(event: Event) -> tuple[str, str] | None:
-    """Who did what, for the table; None for what a table can do without."""
-    match event:
-        case RequestEnqueued():
-            end = "the end" if event.end is None else f"{event.end:,}"
-            return f"request {event.request_id}", f"asked for: bytes {event.start:,} to {end}"
-        case FirstByte():
-            return f"request {event.request_id}", f"answered {event.status} after {event.ttfb * 1000:.0f} ms"
-        case RequestRetrying():
-            cause = _CAUSES.get(event.cause, event.cause)
-            return f"request {event.request_id}", f"goes on after {event.delay * 1000:.0f} ms: {cause}"
-        case RequestCompleted():
-            return f"request {event.request_id}", f"complete: {amount(event.bytes)} in {event.duration:.1f} s"
-        case RequestCancelled():
-            return f"request {event.request_id}", f"cancelled after {amount(event.bytes)}: {event.reason}"
-        case RequestFailed():
-            return f"request {event.request_id}", f"failed after {amount(event.bytes)}: {event.error.text}"
-        case Opened():
-            info = " ".join(str(part) for part in (event.media_info.container, event.media_info.codec) if part)
-            size = "of unknown length" if event.total is None else f"{event.total:,} bytes"
-            return "file", f"opened: {size}, {info or 'unknown media'}"
-        case Committed():
-            return "store", f"committed: {event.length:,} bytes"
-        case FileError():
-            return "file", f"failed: {event.error.text}"
-        case WorkerStarted():
-            return f"worker {event.worker}", f"started, process {event.pid}"
-        case WorkerLost():
-            held = ", ".join(map(str, event.requests))
-            return f"worker {event.worker}", f"lost: {event.reason}" + (f"; had request {held}" if held else "")
-        case ActorRestarted():
-            return event.name, f"failed ({event.reason}); incarnation {event.incarnation} goes on"
-        case DeadLetter():
-            return event.name, f"dead letter: {event.reason}"
-        case Lagged():
-            return "events", f"{event.missed} lost"
-        case SystemStopping():
-            return "system", "stops"
-        case _:
-            return None
-
-
-def _plain(value: object) -> dict[str, object]:
-    """The fields of a record as JSON has them."""
-    assert dataclasses.is_dataclass(value)
-    return {field.name: _value(getattr(value, field.name)) for field in dataclasses.fields(value)}
-
-
-def _value(value: object) -> object:
-    if dataclasses.is_dataclass(value):
-        return _plain(value)
-    if isinstance(value, Enum):
-        return value.value
-    if isinstance(value, tuple):
-        return [_value(item) for item in value]
-    return value

@@ -16,6 +16,8 @@ __all__ = [
     "EVENTS",
     "EVENT_CODEC",
     "ActorRestarted",
+    "BodyResumed",
+    "BodyStalled",
     "CacheComplete",
     "Committed",
     "DeadLetter",
@@ -25,6 +27,7 @@ __all__ = [
     "FileError",
     "FirstByte",
     "Lagged",
+    "LoadSlow",
     "Opened",
     "PriorityChanged",
     "ReadProgress",
@@ -82,7 +85,7 @@ class RequestEnqueued(Event):
 
 @dataclass(frozen=True, slots=True)
 class RequestStarted(Event):
-    """Once per request, when it is first admitted."""
+    """Once per request, when it is first admitted. `wait_in_queue` is 0 if an actor that began anew cannot tell."""
 
     TAG = 2
     request_id: RequestId
@@ -155,6 +158,36 @@ class RequestCancelled(Event):
     request_id: RequestId
     bytes: int
     reason: CancelReason
+
+
+@dataclass(frozen=True, slots=True)
+class LoadSlow(Event):
+    """For `seconds`, at least `soft_timeout`, an attempt has not ended and brought fewer than 64 KiB: its head or its
+    body is slow. Once per request, of which `bytes` have landed."""
+
+    TAG = 10
+    request_id: RequestId
+    bytes: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class BodyStalled(Event):
+    """A body has begun, and nothing of it came for `inactivity_timeout`; `consumed` bytes of the request have landed.
+    `BodyResumed`, or the end of the request, follows."""
+
+    TAG = 11
+    request_id: RequestId
+    consumed: int
+
+
+@dataclass(frozen=True, slots=True)
+class BodyResumed(Event):
+    """After `BodyStalled` another attempt was answered and goes on with the body; `resume` counts them, from 1."""
+
+    TAG = 12
+    request_id: RequestId
+    resume: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -301,6 +334,9 @@ EVENTS: tuple[type[Event], ...] = (
     RequestCompleted,
     RequestFailed,
     RequestCancelled,
+    LoadSlow,
+    BodyStalled,
+    BodyResumed,
     PriorityChanged,
     Opened,
     TotalBytesResolved,

@@ -31,7 +31,8 @@ class ReadTeller:
             self._link.publish(self._stream, ReaderSeek(self._last_end, start, self._epoch))
             self._end_told = False
         end = start + count
-        self._last_end = end
+        if count:  # a read that gave nothing has not moved
+            self._last_end = end
         ending = total is not None and end >= total and not self._end_told
         now = self._clock()
         if ending or now - self._progress_at >= _PROGRESS_EVERY:
