@@ -76,8 +76,8 @@ class Conduct(ABC):
         """For the child that stands for it in a parent: hears once how it ended."""
         self.stand_in: Cell | None = None
         """The actor by which its parent, or the host, reaches it."""
-        self._policy = policy
-        self._supervision = policy()
+        self._policy: Callable[[], Supervision] = lambda: hooks.deciding(name, policy())
+        self._supervision = self._policy()
         self._hooks = hooks
         # A generator of its own: the host's global one is the host's.
         self._draw = draw or random.Random().random  # noqa: S311 - jitter

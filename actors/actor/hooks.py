@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from actors.logic.supervision import Supervision
+
 __all__ = ["SupervisorHooks"]
 
 
@@ -42,3 +44,8 @@ class SupervisorHooks:
     def shown(self, text: str) -> str:
         """`text`, of an error with its traceback, as it may be logged: here as it is. May not raise."""
         return text
+
+    def deciding(self, supervisor: str, made: Supervision) -> Supervision:  # noqa: ARG002
+        """What decides for a supervisor from now on: here what was `made`; or what stands for it, for who wants to see
+        each decision. Its `handle` is called under the supervisor's lock. May not raise."""
+        return made

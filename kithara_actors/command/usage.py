@@ -27,6 +27,8 @@ examples:
       one JSON object a line, for scripts
   kithara probe URL
       what it is, from its first kilobytes
+  kithara get --events log.jsonl URL; kithara tail log.jsonl
+      what happened inside, request by request
   kithara demo
       see the whole system at work: needs no network, takes about ten seconds
 
@@ -52,6 +54,8 @@ def parser() -> argparse.ArgumentParser:
     _probe(commands)
     _doctor(commands)
     _demo(commands)
+    _tail(commands)
+    _trace(commands)
     return whole
 
 
@@ -93,6 +97,11 @@ def _get(commands: Any) -> None:
         "(default: the last part of the URL's path, in the current directory)",
     )
     get.add_argument("--json", action="store_true", help="progress and result as JSON lines on the standard output")
+    get.add_argument(
+        "--events",
+        metavar="FILE",
+        help="write what happens inside to FILE, one JSON object a line, for kithara tail; - is the standard output",
+    )
     get.add_argument("-q", "--quiet", action="store_true", help="say nothing unless it fails")
     _network(get)
 
@@ -156,6 +165,50 @@ def _demo(commands: Any) -> None:
         "--chaos", action="store_true", help="crash actors and kill workers instead, while it plays and downloads"
     )
     demo.add_argument("--json", action="store_true", help="print what happens as JSON lines")
+
+
+def _tail(commands: Any) -> None:
+    tail = _command(
+        commands,
+        "tail",
+        "show a file of events in words",
+        "Show the events in FILE, as written by get --events, one a line. Status 1 if FILE has lines that are none.",
+    )
+    tail.add_argument("file", metavar="FILE", help="what to read; - is the standard input")
+    tail.add_argument("-f", "--follow", action="store_true", help="wait for more, until Ctrl-C")
+    tail.add_argument(
+        "--request",
+        metavar="N",
+        dest="requests",
+        action="append",
+        default=[],
+        type=_count,
+        help="only what concerns this request; may be given several times",
+    )
+    tail.add_argument(
+        "--kind",
+        metavar="NAME",
+        dest="kinds",
+        action="append",
+        default=[],
+        help="only events of this class, such as RequestFailed; may be given several times",
+    )
+
+
+def _trace(commands: Any) -> None:
+    trace = _command(
+        commands,
+        "trace",
+        "show what a system has put on record, or have it decided again",
+        "Show the decisions in FILE, which a system with the setting record has written. With --replay feed what was "
+        "given to the same logic again: status 1 and the first difference if it decides otherwise.",
+    )
+    trace.add_argument("file", metavar="FILE", help="a trace")
+    trace.add_argument("--request", metavar="N", type=_count, help="only what concerns this request")
+    trace.add_argument("--actor", metavar="NAME", action="append", help="only this actor's; may be given several times")
+    trace.add_argument("--until", metavar="SEQ", type=_count, help="up to this frame; with --replay show the states")
+    trace.add_argument("--replay", action="store_true", help="decide it again, and compare")
+    trace.add_argument("--json", action="store_true", help="JSON lines on the standard output")
 
 
 def _command(commands: Any, name: str, summary: str, description: str) -> argparse.ArgumentParser:

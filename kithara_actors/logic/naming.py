@@ -54,7 +54,7 @@ _PARAMETER = re.compile(r"[A-Za-z0-9_.$:%\[\]~-]{1,40}")
 _LIKE_URL = re.compile(r"://|\A(?![./~]).*@|\?[^/]*=|\A[^/?#\s]*\.[^/?#\s]*(?:/[^?#]*)?[?#]", re.DOTALL)
 _URL_WITHIN = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s\"<>]+")
 _QUERY_WITHIN = re.compile(r"\?([^\s\"<>]+)")
-_CREDENTIALS_WITHIN = re.compile(r"\b(bearer|basic)\s+[^\s\"',;]+", re.IGNORECASE)
+_CREDENTIALS_WITHIN = re.compile(r"\b(bearer|basic)\s+([^\s\"',;]+)", re.IGNORECASE)
 _UNSAFE = re.compile(r"[\x00-\x20\x7f-\x9f\ud800-\udfff]|\s")
 # The last three are dots to IDNA (RFC 3490 section 3.1), but not to those who look at the URL to judge it.
 _BAD_HOST = re.compile(r'["%<>\\^`{|}\[\]\u3002\uff0e\uff61]')
@@ -178,11 +178,16 @@ def origin_of(url: str) -> str:
     return f"{parts.scheme}://{parts.host}:{parts.port or _DEFAULT_PORTS[parts.scheme]}"
 
 
-def redact(url: str) -> str:
+def _dots(_: str) -> str:
+    return "…"
+
+
+def redact(url: str, mark: Callable[[str], str] = _dots) -> str:
     """`url` fit for logs, events and errors: userinfo, query values and fragment hidden. Never raises.
 
     `https://u:p@h/a?k=v&x#f` becomes `https://…@h/a?k=…&…`; so does the userinfo of a URL within the path. Host,
     path and names of parameters stay. Of what is no URL, more may be hidden. An absolute path is returned as it is.
+    `mark` gives what is put in place of a hidden part; a fragment is left out.
     """
     if url.startswith("/") and not url.startswith("//"):
         return url
@@ -191,18 +196,18 @@ def redact(url: str) -> str:
     # Up to the first slash even where '?' or '#' would end the authority: an unencoded password may hold
     # them.
     authority, slash, path = url[len(scheme) :].partition("/")
-    _, at, host = authority.rpartition("@")
+    userinfo, at, host = authority.rpartition("@")
     if "@" in path and not _names_host(scheme, host):
         # No host is named where one is due, so a slash is part of the userinfo.
         before, at, path = path.rpartition("@")
         if re.search(r"[?#]", authority + before):
-            return f"{scheme}…"
+            return f"{scheme}{mark(url[len(scheme) :])}"
         if not scheme and authority.endswith(":"):
-            scheme = f"{authority}/"
-        host, slash = "", ""
+            scheme, authority = f"{authority}/", ""
+        userinfo, host, slash = authority + slash + before, "", ""
     base, question, query = (host + slash + path).partition("#")[0].partition("?")
-    hidden = question + re.sub(r"[^&;]+", _hide_value, query)
-    return f"{scheme}{'…@' if at else ''}{_INNER.sub(_hide_inner, base)}{hidden}"
+    shown = _INNER.sub(lambda found: f"{found[1] or ''}{mark(found[0])}{found[2] or found[4]}", base)
+    return f"{scheme}{mark(userinfo) + '@' if at else ''}{shown}{question}{_hide_values(query, mark)}"
 
 
 def redact_briefly(url: str) -> str:
@@ -216,14 +221,14 @@ def redact_source(source: str) -> str:
     return redact(source) if _LIKE_URL.search(source) else source
 
 
-def redact_text(text: str) -> str:
+def redact_text(text: str, mark: Callable[[str], str] = _dots) -> str:
     """`text` of somebody else with every URL in it redacted, and what follows Bearer or Basic. Never raises.
 
-    Other secrets are not known for such.
+    Other secrets are not known for such. `mark` as for `redact`.
     """
-    text = _URL_WITHIN.sub(lambda found: redact(found[0]), text)
-    text = _QUERY_WITHIN.sub(lambda found: "?" + re.sub(r"[^&;]+", _hide_value, found[1]), text)
-    return _CREDENTIALS_WITHIN.sub(r"\1 …", text)
+    text = _URL_WITHIN.sub(lambda found: redact(found[0], mark), text)
+    text = _QUERY_WITHIN.sub(lambda found: "?" + _hide_values(found[1], mark), text)
+    return _CREDENTIALS_WITHIN.sub(lambda found: f"{found[1]} {mark(found[2])}", text)
 
 
 def _names_host(scheme: str, host: str) -> bool:
@@ -232,15 +237,15 @@ def _names_host(scheme: str, host: str) -> bool:
     return _HOST_AND_PORT.match(host) is not None and bool(scheme or not host.endswith(":"))
 
 
-def _hide_inner(found: re.Match[str]) -> str:
-    return f"{found[1] or ''}…{found[2] or found[4]}"
+def _hide_values(query: str, mark: Callable[[str], str]) -> str:
+    return re.sub(r"[^&;]+", lambda item: _hide_value(item[0], mark), query)
 
 
-def _hide_value(item: re.Match[str]) -> str:
+def _hide_value(item: str, mark: Callable[[str], str]) -> str:
     # An item without '=' may be a bare token, so nothing of it is shown; the end of one in base64 is a '=' too.
-    name, equals, value = item[0].partition("=")
+    name, equals, value = item.partition("=")
     padding = len(name) >= _TOKEN_FROM and not value.strip("=")
-    return f"{name}=…" if equals and _PARAMETER.fullmatch(name) and not padding else "…"
+    return f"{name}={mark(value)}" if equals and _PARAMETER.fullmatch(name) and not padding else mark(item)
 
 
 def extension(url: str, hint: str | None = None) -> str:

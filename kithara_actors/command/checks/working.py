@@ -43,7 +43,17 @@ def working(settings: dict[str, Any], interrupts: Interrupts) -> list[Finding]:
             url = origin.add("/check.wav", Resource(data=recording, content_type="audio/wav"))
             start = monotonic()
             system = ActorSystem.start(
-                Config(**{**settings, "cache_dir": None, "proxies": None, "read_timeout": _LIMIT, "max_retries": 0})
+                Config(
+                    **{
+                        **settings,
+                        "cache_dir": None,
+                        "proxies": None,
+                        # What is there may be what it is to help with.
+                        "record": None,
+                        "read_timeout": _LIMIT,
+                        "max_retries": 0,
+                    }
+                )
             )
             started = monotonic() - start
             try:
