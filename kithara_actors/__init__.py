@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from kithara_actors.adapters import as_miniaudio, complete_path
+    from kithara_actors.batching import Batch
     from kithara_actors.config import Config
     from kithara_actors.errors import (
         BodyTooLarge,
@@ -38,7 +39,8 @@ if TYPE_CHECKING:
     )
     from kithara_actors.fetching import FetchCommand, FetchResult, Headers
     from kithara_actors.policies import public_only
-    from kithara_actors.status import CacheStats, Health, HealthState, RequestStats, Stats
+    from kithara_actors.status import CacheStats, Health, HealthState, HostStats, RequestStats, Stats
+    from kithara_actors.stream.prefetch import Prefetch
     from kithara_actors.stream.reader import Stream
     from kithara_actors.stream.subscription import Subscription
     from kithara_actors.system import ActorSystem
@@ -58,6 +60,7 @@ __all__ = [
     "ActorSystem",
     "Answer",
     "AudioCodec",
+    "Batch",
     "BodyTooLarge",
     "CacheStats",
     "CancelReason",
@@ -73,6 +76,7 @@ __all__ = [
     "Headers",
     "Health",
     "HealthState",
+    "HostStats",
     "InternalError",
     "InvalidContentType",
     "InvalidKey",
@@ -82,6 +86,7 @@ __all__ = [
     "Phase",
     "PoisonRequest",
     "PolicyError",
+    "Prefetch",
     "Priority",
     "ProtocolError",
     "ReadTimeout",
@@ -106,6 +111,7 @@ _HOME = {
     "ActorSystem": "system",
     "Answer": "values",
     "AudioCodec": "values",
+    "Batch": "batching",
     "CacheStats": "status",
     "CancelReason": "values",
     "Config": "config",
@@ -116,9 +122,11 @@ _HOME = {
     "Headers": "fetching",
     "Health": "status",
     "HealthState": "status",
+    "HostStats": "status",
     "MediaDetails": "values",
     "MediaInfo": "values",
     "Phase": "values",
+    "Prefetch": "stream.prefetch",
     "Priority": "values",
     "RequestStats": "status",
     "Stats": "status",

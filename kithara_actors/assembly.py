@@ -8,10 +8,10 @@ import logging
 import os
 import sys
 import threading
+from typing import TYPE_CHECKING, TypeVar
 
 from actors.actor.address import Address
-from actors.actor.pool import PoolListener, WorkerPool
-from actors.actor.supervisor import SupervisorHooks
+from actors.actor.pool import WorkerPool
 from actors.actor.system import Runtime
 from actors.clock import monotonic
 from actors.messages.codec import Codec
@@ -21,6 +21,7 @@ from kithara_actors.actor.collector import Collector
 from kithara_actors.actor.downloader import Downloader
 from kithara_actors.actor.enquiries import Enquiries
 from kithara_actors.actor.event_bus import EventBus
+from kithara_actors.actor.leads import Leads
 from kithara_actors.actor.meters import Meters
 from kithara_actors.actor.publisher import Publisher
 from kithara_actors.actor.registry import Registry
@@ -30,20 +31,30 @@ from kithara_actors.assets.requests import RequestTable
 from kithara_actors.assets.shelf import Shelf
 from kithara_actors.config import Config
 from kithara_actors.directory import Directory
+from kithara_actors.ending import end_requests
 from kithara_actors.errors import Failure, SystemStopped
 from kithara_actors.executing import COLLECTOR, Executor
+from kithara_actors.logic.demand import plan
 from kithara_actors.logic.fetch import FetchBook
 from kithara_actors.logic.naming import redact_text
+from kithara_actors.logic.prefetching import PrefetchLine
 from kithara_actors.logic.retry import RetryPolicy
 from kithara_actors.logic.slots import SlotMap
-from kithara_actors.messages.commands import COMMANDS, Done, EndRequests, WorkerGone, WorkerRetires, WorkerUp
+from kithara_actors.messages.commands import COMMANDS, WorkerGone, WorkerRetires, WorkerUp
 from kithara_actors.messages.events import ActorRestarted, DeadLetter, SystemStopping
 from kithara_actors.parsing import Parsing
 from kithara_actors.policies import host_policy
+from kithara_actors.reporting import Reports
 from kithara_actors.status import Monitor
 from kithara_actors.stream.subscription import Subscribers
+from kithara_actors.workers import Listener
+
+if TYPE_CHECKING:
+    from kithara_actors.recorder import Recorder
 
 __all__ = ["Assembly"]
+
+M = TypeVar("M")
 
 logger = logging.getLogger(__name__)
 
@@ -70,7 +81,12 @@ class Assembly:
         self._survivors: list[str] = []
         self._ended: Failure | None = None
         self._switch_interval: float | None = None
-        self._runtime = Runtime(Codec(COMMANDS), _Hooks(self))
+        self._recorder: Recorder | None = None
+        if config.record is not None:
+            from kithara_actors.recorder import Recorder  # it looks at all that may be recorded
+
+            self._recorder = Recorder(config.record)
+        self._runtime = Runtime(Codec(COMMANDS), Reports(self))
         self._parsing = Parsing(config)
         self._requests = RequestTable()
         self._shelf = Shelf()
@@ -107,9 +123,13 @@ class Assembly:
         bus = runtime.spawn("event_bus", lambda: EventBus(self._subscribers), ready_within=_READY_WITHIN)
         self._publisher = publisher = Publisher(bus, lambda: self._subscribers.listening)
         requests = self._requests
+        prefetches = PrefetchLine(config.max_concurrent)
         self.directory = directory = Directory(
-            runtime, self._contents, publisher, self._subscribers, bus, self._parsing, requests
+            runtime, self._contents, publisher, self._subscribers, bus, self._parsing, requests, prefetches
         )
+        if self._recorder is not None:
+            record = self._recorder.function
+            directory.planner = lambda name: record(name, plan)
         find = runtime.address
         runtime.spawn(
             "asset_store",
@@ -121,12 +141,17 @@ class Assembly:
         runtime.spawn(
             "registry",
             lambda: Registry(
-                SlotMap(config.max_concurrent, config.max_per_host),
+                self.recorded(
+                    "registry",
+                    SlotMap(config.max_concurrent, config.max_per_host, preempt_after=config.preempt_after),
+                ),
                 find,
                 publisher,
                 requests,
                 self._owners,
                 show=self.monitor.show,
+                timers=runtime.timers,
+                leads=Leads(self._contents, config.preempt_after).review,
             ),
             ready_within=_READY_WITHIN,
         )
@@ -140,7 +165,10 @@ class Assembly:
         self._downloader = runtime.spawn(
             "downloader",
             lambda: Downloader(
-                FetchBook(policy, asks=asked is not None, attempts=attempts, suspicions=requests.suspicion),
+                self.recorded(
+                    "downloader",
+                    FetchBook(policy, asks=asked is not None, attempts=attempts, suspicions=requests.suspicion),
+                ),
                 self._pool,
                 self._contents,
                 find,
@@ -150,6 +178,7 @@ class Assembly:
                 requests=requests,
                 enquiries=Enquiries(self.callables, asked, find, runtime.timers),
                 meters=self._meters,
+                soft_timeout=config.soft_timeout,
             ),
             ready_within=_READY_WITHIN,
         )
@@ -160,13 +189,17 @@ class Assembly:
         )
         runtime.settle(_READY_WITHIN)
         self.executor = Executor(self._waiting, find, requests, config.execute_limit)
-        self._pool.listen(_Listener(self))
+        self._pool.listen(Listener(self.to_downloader, self.give_up))
         self._pool.wait_ready()
         if self._stop_began:
             raise SystemStopped("the system has stopped by itself while it was starting")
         # Runs while daemon threads still do; needs no new thread, which exit handlers may not start.
         atexit.register(self._at_exit)
         return directory
+
+    def recorded(self, actor: str, machine: M) -> M:
+        """The machine that decides for an actor's next incarnation; with `Config.record`, what stands for it."""
+        return machine if self._recorder is None else self._recorder.machine(actor, machine)
 
     def _owners(self) -> list[Address]:
         """Whose requests there are."""
@@ -224,7 +257,7 @@ class Assembly:
                 directory.close(failure)
                 self._waiting.close(failure)
                 self._publisher.publish(SystemStopping())
-                self._end_requests(monotonic() + 0.3 * timeout)
+                end_requests(self._runtime.address, monotonic() + 0.3 * timeout)
                 directory.end_streams(failure)
             self._waiting.end_all(failure)
             left = self.callables.stop(max(0.1, 0.5 * (deadline - monotonic())))
@@ -250,29 +283,11 @@ class Assembly:
             if self._meters is not None:
                 self._meters.close()
             self._shelf.close()
+            if self._recorder is not None:
+                self._recorder.close()
             self._stopped.set()
             atexit.unregister(self._at_exit)
         return list(self._survivors)
-
-    def _end_requests(self, deadline: float) -> None:
-        """Have every request end, and wait for those that run in workers, within the limit."""
-        pause = threading.Event()
-        for name in ("registry", "downloader"):
-            while monotonic() < deadline:
-                address = self._runtime.address(name)
-                if address is None:
-                    break
-                try:
-                    answer = address.ask(EndRequests(), max(0.05, deadline - monotonic()))
-                except Exception as error:  # noqa: BLE001 - ending goes on whatever an actor does
-                    if not address.alive:
-                        break
-                    logger.warning("%s did not end its requests: %s", name, redact_text(str(error)))
-                    pause.wait(0.05)
-                    continue
-                if not isinstance(answer, Done) or not answer.pending:
-                    break
-                pause.wait(0.002)
 
     # --- What the parts report
 
@@ -330,68 +345,3 @@ class Assembly:
             self._downloader.forward(command)
         else:
             self._downloader.tell(command)
-
-
-class _Hooks(SupervisorHooks):
-    def __init__(self, assembly: Assembly) -> None:
-        self._assembly = assembly
-
-    def failed(self, child: str, incarnation: int, error: BaseException, *, asked: bool) -> None:  # noqa: ARG002
-        if not asked:
-            self._assembly.part_failed(_name(child), error)
-
-    def restarting(self, child: str, incarnation: int, delay: float, restarts: int) -> None:  # noqa: ARG002
-        self._assembly.part_restarting(_name(child))
-
-    def restarted(self, child: str, incarnation: int) -> None:
-        self._assembly.part_restarted(_name(child), incarnation)
-
-    def gave_up(self, supervisor: str, child: str) -> None:  # noqa: ARG002
-        self._assembly.gave_up(_name(child))
-
-    def shown(self, text: str) -> str:
-        return redact_text(text)
-
-    def ended(self, child: str, *, spent: bool, hung: bool) -> None:  # noqa: ARG002
-        self._assembly.part_ended(_name(child), spent=spent)
-
-    def drained(self, supervisor: str, blame: str | None) -> None:
-        self._assembly.drained(supervisor, blame)
-
-    def dead_letter(self, child: str, reason: str) -> None:
-        self._assembly.dead_letter(_name(child), reason)
-
-
-def _name(path: str) -> str:
-    """The name of an actor: those of one system have different ones, wherever they are in its tree."""
-    return path.rpartition("/")[2]
-
-
-class _Listener(PoolListener):
-    def __init__(self, assembly: Assembly) -> None:
-        self._assembly = assembly
-        self._extra: set[int] = set()
-        self._together: set[int] = set()
-
-    def worker_enlisted(self, worker: int) -> None:
-        self._extra.add(worker)
-
-    def worker_ready(self, worker: int, pid: int) -> None:
-        self._assembly.to_downloader(WorkerUp(worker, pid, worker in self._extra))
-
-    def worker_retiring(self, worker: int) -> None:
-        self._assembly.to_downloader(WorkerRetires(worker))
-
-    def frame(self, worker: int, data: bytes) -> None:  # noqa: ARG002
-        self._assembly.to_downloader(data)
-
-    def lost_together(self, workers: tuple[int, ...]) -> None:
-        self._together.update(workers)
-
-    def worker_lost(self, worker: int, pid: int, reason: str) -> None:
-        self._assembly.to_downloader(WorkerGone(worker, pid, reason, together=worker in self._together))
-        self._extra.discard(worker)
-        self._together.discard(worker)
-
-    def workers_exhausted(self, reason: str) -> None:
-        self._assembly.give_up(reason)

@@ -32,7 +32,12 @@ class Config:
     worker_python: str = field(default_factory=lambda: sys.executable)
     max_concurrent: int = 64
     max_per_host: int = 16
-    preempt_after: float = 0.5
+    preempt_after: float | None = 0.5
+    """Seconds that a request waits for a slot before it takes another's, if a reader or a caller waits for it.
+
+    The slot is that of the transfer which its readers need last; it is cut and goes on later from where it was. Of
+    those that somebody waits for none is cut. 0: at once; None: never.
+    """
     connect_timeout: float = 10.0
     inactivity_timeout: float = 30.0
     soft_timeout: float = 2.0
@@ -79,6 +84,7 @@ class Config:
     connections_per_asset: int = 1
     switch_interval: float | None = None
     record: str | os.PathLike[str] | None = None
+    """Where to put on record, in 16 MiB, what happens and what is decided: see docs/trace.md. None: nowhere."""
 
     def __post_init__(self) -> None:
         for name in ("memory_limit", "max_bytes", "execute_limit"):
@@ -99,8 +105,9 @@ class Config:
             "heartbeat_limit",
         ):
             self._positive(name)
-        for name in ("preempt_after", "retry_after_limit"):
-            self._positive(name, zero=True)
+        self._positive("retry_after_limit", zero=True)
+        if self.preempt_after is not None:
+            self._positive("preempt_after", zero=True)
         for name in ("read_timeout", "max_rate", "max_rate_per_host", "switch_interval"):
             if getattr(self, name) is not None:
                 self._positive(name)

@@ -9,7 +9,7 @@ import stat
 import threading
 import weakref
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
 from actors.actor.address import Address
@@ -17,14 +17,18 @@ from actors.actor.system import Runtime
 from actors.messages.command import Command
 from kithara_actors.actor.publisher import Publisher
 from kithara_actors.actor.source import Source
-from kithara_actors.assets.content import Content, ContentTable, View
+from kithara_actors.assets.content import ContentTable, View
 from kithara_actors.assets.requests import RequestTable
+from kithara_actors.entries import Entry, OpenOptions
 from kithara_actors.errors import Failure, SystemStopped
 from kithara_actors.forks import watch_forks
+from kithara_actors.logic.demand import Plan, Situation, plan
+from kithara_actors.logic.prefetching import PrefetchLine
 from kithara_actors.logic.ranges import Ranges
 from kithara_actors.messages.commands import (
     AddSubscriber,
     Attach,
+    AttachPrefetch,
     CancelFetch,
     Detach,
     PeerGone,
@@ -36,45 +40,14 @@ from kithara_actors.messages.commands import (
 from kithara_actors.messages.events import Envelope, Event, FileError, Scope
 from kithara_actors.messages.records import SourceSpec
 from kithara_actors.messages.worker import head_of_present
+from kithara_actors.prefetching import Prefetches
 from kithara_actors.stream.link import Parser
+from kithara_actors.stream.prefetch import Prefetch
 from kithara_actors.stream.reader import Stream
 from kithara_actors.stream.subscription import Subscribers, Subscription, deliver_to
 from kithara_actors.values import CancelReason, Phase, Priority, StreamId
 
-__all__ = ["Directory", "OpenOptions"]
-
-
-@dataclass(frozen=True, slots=True)
-class OpenOptions:
-    """How one stream is to behave; see `ActorSystem.open`."""
-
-    name: str
-    look_ahead: int | None
-    read_timeout: float | None
-    wait_for_length: bool
-    priority: Priority
-    subscribe: bool
-    event_capacity: int
-
-
-@dataclass(slots=True)
-class _Entry:
-    """An asset in use. `address` is None where there is nothing to fetch: a local file."""
-
-    asset: int
-    identity: str
-    address: Address | None
-    content: Content
-    links: dict[StreamId, _StreamLink] = field(default_factory=dict)
-    """Of the streams that are open."""
-    over: bool = False
-    """Whether the last stream has been closed."""
-
-    def current(self) -> Content:
-        """The content that readers should start with: the last of those that replaced one another."""
-        while self.content.successor is not None:
-            self.content = self.content.successor
-        return self.content
+__all__ = ["Directory"]
 
 
 class Directory:
@@ -89,8 +62,12 @@ class Directory:
         bus: Address,
         parsing: Parser,
         requests: RequestTable,
+        line: PrefetchLine,
     ) -> None:
+        """`line` says which prefetches are fetched, and which wait for their turn."""
         self.parsing = parsing
+        self.planner: Callable[[str], Callable[[Situation], Plan]] = lambda _: plan
+        """What decides what the sources fetch, each by its name; as each of their incarnations begins."""
         self._runtime = runtime
         self._contents = contents
         self._publisher = publisher
@@ -98,11 +75,12 @@ class Directory:
         self._bus = bus
         # Never taken by a finalizer: streams that are collected are closed on the timer thread.
         self._lock = threading.Lock()
-        self._sources: dict[str, _Entry] = {}
-        self._by_name: dict[str, _Entry] = {}
+        self._sources: dict[str, Entry] = {}
+        self._by_name: dict[str, Entry] = {}
         self._streams: weakref.WeakValueDictionary[StreamId, Stream] = weakref.WeakValueDictionary()
         self._assets = itertools.count(1)
         self._stream_ids = itertools.count(1)
+        self._prefetches = Prefetches(line, self._new_source, self._link_prefetch)
         self._requests = requests
         self._closed: Failure | None = None
         watch_forks(self)
@@ -113,10 +91,38 @@ class Directory:
         `spec` needs no asset number and no name. Raises SystemStopped, OSError (EMFILE), RuntimeError (no thread).
         """
         with self._lock:
-            entry = self._sources.get(identity)
-            if entry is None or entry.current().view.phase in (Phase.FAILED, Phase.COMPLETE):
+            entry = self._usable(identity)
+            if entry is None:
                 entry = self._new_source(spec, identity)
-            return self._new_stream(entry, options)
+                self._prefetches.join_all(identity, entry)
+            complete = entry.current().view.phase is Phase.COMPLETE
+            stream = self._new_stream(entry, options)
+        if complete:
+            stream.announce()
+        return stream
+
+    def prefetch(self, spec: SourceSpec, identity: str, name: str) -> Prefetch:
+        """A handle for the asset `identity`, which is fetched when its turn comes. Raises SystemStopped."""
+        with self._lock:
+            self._check_running()
+            handle = Prefetch(StreamId(next(self._stream_ids)), name, self._leave, self._runtime.timers.soon)
+            self._prefetches.add(handle, spec, identity, self._usable(identity))
+        return handle
+
+    def prefetch_file(self, path: Path) -> Prefetch:
+        """A handle for the file at `path`, where there is nothing to do. Raises what `open_file` does."""
+        with self.open_file(path, OpenOptions(str(path), None, None, False, Priority.LOW, False, 1)) as stream:
+            handle = Prefetch(StreamId(next(self._stream_ids)), str(path), lambda _: None, lambda _: None)
+            handle.found(stream.length or 0)
+        return handle
+
+    def _usable(self, identity: str) -> Entry | None:
+        """The entry of an asset that is being fetched, or is complete and kept by a prefetch."""
+        entry = self._sources.get(identity)
+        kept = self._prefetches.kept(identity, entry)
+        if kept is not None or entry is None:
+            return kept
+        return None if entry.current().view.phase in (Phase.FAILED, Phase.COMPLETE) else entry
 
     def open_file(self, path: Path, options: OpenOptions) -> Stream:
         """A stream of the file at `path`, which has nothing to wait for.
@@ -141,7 +147,7 @@ class Directory:
             content.block.write_head(status.st_size, 0, head_of_present(None))
             content.publish(View(phase=Phase.COMPLETE, coverage=Ranges().add(0, status.st_size)))
             with self._lock:
-                stream = self._new_stream(_Entry(next(self._assets), "", None, content), options)
+                stream = self._new_stream(Entry(next(self._assets), "", None, content), options)
         finally:
             self._contents.discard(content)  # the stream holds it
         stream.announce()
@@ -183,9 +189,21 @@ class Directory:
             self._tell("registry", CancelFetch(lane.spec.request, lane.cut or CancelReason.PEER_CANCEL))
         self._tell("registry", PeerGone(name))
         # In this order: a store that begins anew drops what is known to nobody.
+        with self._lock:
+            left = self._prefetches.ended(entry)
+            for handle in left:
+                entry.links.pop(handle.id, None)
+        for handle in left:
+            handle.settle()
         self._contents.discard(content)
         self._tell("asset_store", ReleaseAsset(content.id, name))
+        self._runtime.timers.soon(self._begin_prefetches)
         return True
+
+    def _begin_prefetches(self) -> None:
+        with self._lock:
+            if self._closed is None:
+                self._prefetches.begin()
 
     def _tell(self, name: str, command: Command) -> None:
         address = self._runtime.address(name)
@@ -200,9 +218,9 @@ class Directory:
     def end_streams(self, failure: Failure) -> None:
         """Make every stream raise `failure`, and free their descriptors as their readers leave."""
         with self._lock:
-            streams = list(self._streams.values())
-        for stream in streams:
-            stream.stop(failure)
+            opened: list[Stream | Prefetch] = [*self._streams.values(), *self._prefetches.handles()]
+        for each in opened:
+            each.stop(failure)
 
     def forked(self, failure: Failure) -> None:
         """In the child of a fork: what is open raises `failure`. Takes no lock, for its holder may not be here."""
@@ -212,6 +230,8 @@ class Directory:
             entry.address = None  # nobody is there, and the mailbox may be locked
         for stream in list(self._streams.values()):
             stream.forked(failure)
+        for handle in self._prefetches.handles():
+            handle.forked(failure)
         self._subscribers.forked()
 
     @property
@@ -219,18 +239,32 @@ class Directory:
         with self._lock:
             return sum(1 for stream in self._streams.values() if not stream.closed)
 
-    def detach(self, entry: _Entry, stream: StreamId) -> None:
-        """A stream was closed."""
+    def detach(self, entry: Entry, stream: StreamId) -> None:
+        """A stream or a prefetch was closed."""
         with self._lock:
             self._streams.pop(stream, None)
             del entry.links[stream]
+            self._prefetches.left(stream, entry)
             entry.over = last = not entry.links
             if last and self._sources.get(entry.identity) is entry:
                 del self._sources[entry.identity]
         if entry.address is not None:
             entry.address.tell(Detach(stream, last))
 
-    def _standing(self, entry: _Entry) -> list[Command] | None:
+    def _leave(self, handle: StreamId) -> None:
+        """A prefetch was closed."""
+        with self._lock:
+            entry = self._prefetches.leave(handle)
+        if entry is not None:
+            self.detach(entry, handle)
+
+    def _link_prefetch(self, entry: Entry, handle: StreamId) -> _StreamLink:
+        attach = AttachPrefetch(handle)
+        link = entry.links[handle] = _StreamLink(self, entry, self._publisher, self._runtime, 1, attach)
+        link.tell(attach)
+        return link
+
+    def _standing(self, entry: Entry) -> list[Command] | None:
         """What the streams of an entry want, for its source to know; None when the last was closed."""
         with self._lock:
             return None if entry.over else [command for link in entry.links.values() for command in link.standing()]
@@ -239,11 +273,11 @@ class Directory:
         if self._closed is not None:
             raise SystemStopped(self._closed.text)
 
-    def _new_source(self, spec: SourceSpec, identity: str) -> _Entry:
+    def _new_source(self, spec: SourceSpec, identity: str) -> Entry:
         self._check_running()
         asset = next(self._assets)
         spec = replace(spec, asset=asset, name=f"source-{asset}")
-        entry = _Entry(asset, identity, None, self._contents.create())
+        entry = Entry(asset, identity, None, self._contents.create())
 
         def make() -> Source:
             return Source(
@@ -254,6 +288,7 @@ class Directory:
                 self._publisher,
                 lambda: self._requests.create(asset, spec.name),
                 lambda: self._standing(entry),
+                self.planner(spec.name),
             )
 
         self._by_name[spec.name] = entry
@@ -266,7 +301,7 @@ class Directory:
         self._sources[identity] = entry
         return entry
 
-    def _new_stream(self, entry: _Entry, options: OpenOptions) -> Stream:
+    def _new_stream(self, entry: Entry, options: OpenOptions) -> Stream:
         self._check_running()
         stream_id = StreamId(next(self._stream_ids))
         attach = Attach(stream_id, options.look_ahead, options.priority)
@@ -300,11 +335,11 @@ class _StreamLink:
     def __init__(
         self,
         directory: Directory,
-        entry: _Entry,
+        entry: Entry,
         publisher: Publisher,
         runtime: Runtime,
         capacity: int,
-        attach: Attach,
+        attach: Attach | AttachPrefetch,
     ) -> None:
         self._directory = directory
         self._entry = entry

@@ -32,6 +32,7 @@ __all__ = [
     "StorageFull",
     "StreamError",
     "SystemStopped",
+    "TraceError",
     "UnsupportedPlatform",
     "restore",
 ]
@@ -179,6 +180,10 @@ class PoisonRequest(InternalError):
 
 class InvalidKey(KitharaError, ValueError):
     """The key hook returned something that cannot name an asset."""
+
+
+class TraceError(KitharaError, ValueError):
+    """A file is no trace of a recorder's, or is damaged; the text names it and the place."""
 
 
 class UnsupportedPlatform(KitharaError):

@@ -5,22 +5,22 @@ from __future__ import annotations
 import math
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 
 from actors.actor.address import Address
 from actors.clock import monotonic
 from actors.messages.command import Command
 from kithara_actors.actor.callables import REQUEST_LIMIT, request_size
-from kithara_actors.assets.collecting import Waiting, WaitingTable
+from kithara_actors.assets.collecting import Bell, Waiting, WaitingTable
 from kithara_actors.assets.requests import RequestTable
 from kithara_actors.errors import Failure, InternalError, ReadTimeout, restore
 from kithara_actors.fetching import FetchCommand, FetchResult, Headers
 from kithara_actors.logic.naming import origin_of, redact, split_userinfo
 from kithara_actors.messages.commands import Abandon, Collect
 from kithara_actors.messages.records import Collection, FetchSpec
-from kithara_actors.values import ContentId, FetchKind, RequestId
+from kithara_actors.values import ContentId, FetchKind
 
-__all__ = ["COLLECTOR", "Executor"]
+__all__ = ["COLLECTOR", "Executor", "checked_timeout", "result_of"]
 
 COLLECTOR = "collector"
 """The name of the actor that owns one-off requests."""
@@ -46,60 +46,84 @@ class Executor:
         began = monotonic()
         if not isinstance(command, FetchCommand):
             raise TypeError(f"give FetchCommand.get(url) or FetchCommand.head(url), not {type(command).__name__}")
-        limit = _checked(timeout)
-        url, headers = _addressed(command)
-        request = self._requests.create(0, COLLECTOR)
+        limit = checked_timeout(timeout)
+        ended = threading.Event()
+        waiting = self.begin(command, ended)
         try:
-            waiting = self._waiting.begin(self._spec(command, url, headers, request))
-        except BaseException:
-            self._requests.forget(request)
-            raise
-        try:
-            self._tell(request, Collect(request))
-            if not waiting.ended.wait(limit):
-                text = f"{redact(url)}: no result within {timeout:g} s; the request was cancelled"
+            self.ask([waiting])
+            if not ended.wait(limit):
+                text = f"{redact(waiting.spec.url)}: no result within {timeout:g} s; the request was cancelled"
                 raise ReadTimeout(text)
             if waiting.failure is not None:
                 raise restore(waiting.failure)
-            return _result(waiting, monotonic() - began)
+            return result_of(waiting, monotonic() - began)
         except BaseException:
             # Also Ctrl-C, which comes in the middle of the wait.
-            if not waiting.ended.is_set():
-                request = self._waiting.abandon(waiting)
-                self._tell(request, Abandon(request))
+            self.abandon([waiting])
             raise
         finally:
             waiting.content.release()
 
-    def _spec(self, command: FetchCommand, url: str, headers: dict[str, str], request: RequestId) -> FetchSpec:
+    def begin(self, command: FetchCommand, ended: Bell, peer: str | None = None) -> Waiting:
+        """A new request of `peer` (None: one of its own), which is to be asked for; its content is held for the caller.
+
+        Raises ValueError (too long for a message), SystemStopped, OSError (no descriptors).
+        """
+        url, headers = _addressed(command)
+        request = self._requests.create(0, COLLECTOR)
         first, last = (0, None) if command.range is None else command.range
-        return FetchSpec(
-            request=request,
-            asset=0,
-            peer=f"call:{request}",
-            kind=FetchKind.DEMAND,
-            url=url,
-            origin=origin_of(url),
-            headers=tuple(headers.items()),
-            content=ContentId(0),
-            lane=0,
-            generation=0,
-            start=first,
-            end=None if last is None else last + 1,
-            ranged=command.range is not None,
-            total=None,
-            validator=None,
-            limit=self._limit,
-            collection=Collection(COLLECTOR, command.method, command.refuse_html),
-        )
 
-    def _tell(self, request: RequestId, command: Command) -> None:
-        collector = self._find(COLLECTOR)
+        def spec_for(content: ContentId) -> FetchSpec:
+            return FetchSpec(
+                request=request,
+                asset=0,
+                peer=f"call:{request}" if peer is None else peer,
+                kind=FetchKind.DEMAND,
+                url=url,
+                origin=origin_of(url),
+                headers=tuple(headers.items()),
+                content=content,
+                lane=0,
+                generation=0,
+                start=first,
+                end=None if last is None else last + 1,
+                ranged=command.range is not None,
+                total=None,
+                validator=None,
+                limit=self._limit,
+                collection=Collection(COLLECTOR, command.method, command.refuse_html),
+            )
+
+        try:
+            return self._waiting.begin(spec_for, ended)
+        except BaseException:
+            self._requests.forget(request)
+            raise
+
+    def ask(self, begun: Sequence[Waiting]) -> None:
+        """Have the requests run."""
+        self._tell(begun, Collect(tuple(waiting.spec.request for waiting in begun)))
+
+    def abandon(self, begun: Iterable[Waiting]) -> None:
+        """Have those of the requests end that have not; nobody waits for them any more."""
+        left = [waiting for waiting in begun if not waiting.ended.is_set()]
+        if left:
+            self._tell(left, Abandon(tuple(self._waiting.abandon(waiting) for waiting in left)))
+
+    @property
+    def collector(self) -> Address | None:
+        """Who owns the requests, whichever incarnation it is in."""
+        return self._find(COLLECTOR)
+
+    def _tell(self, begun: Iterable[Waiting], command: Command) -> None:
+        collector = self.collector
         if collector is None or not collector.tell(command):
-            self._waiting.end(request, failure=Failure("SystemStopped", "the system has stopped"))
+            for waiting in begun:
+                self._waiting.end(waiting.spec.request, failure=Failure("SystemStopped", "the system has stopped"))
 
 
-def _checked(timeout: float | None) -> float | None:
+def checked_timeout(timeout: float | None) -> float | None:
+    """As much of it as can be waited; TypeError or ValueError if it is none."""
     if timeout is None:
         return None
     if isinstance(timeout, bool) or not isinstance(timeout, int | float):
@@ -119,7 +143,8 @@ def _addressed(command: FetchCommand) -> tuple[str, dict[str, str]]:
     return url, headers
 
 
-def _result(waiting: Waiting, elapsed: float) -> FetchResult:
+def result_of(waiting: Waiting, elapsed: float) -> FetchResult:
+    """What came of a request that has ended well, its body copied."""
     head = waiting.head
     if head is None:
         raise InternalError(f"request {waiting.spec.request} ended without an answer")

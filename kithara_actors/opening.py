@@ -21,8 +21,9 @@ from kithara_actors.logic.naming import (
     split_userinfo,
 )
 from kithara_actors.messages.records import SourceSpec
+from kithara_actors.values import Priority
 
-__all__ = ["Named", "ahead_of", "local_path", "named"]
+__all__ = ["Named", "ahead_of", "local_path", "named", "priority_of"]
 
 _DEMAND_LOOK_AHEAD = 8 * 1024 * 1024
 _BYTES_PER_SECOND = 40_000  # 320 kbit/s, where a look-ahead is given in seconds
@@ -106,6 +107,17 @@ def ahead_of(config: Config, given: int | str | None) -> int | None:
     if given < 0:
         raise ValueError(f"look_ahead must not be negative, not {given}")
     return given
+
+
+def priority_of(given: Priority | None) -> Priority:
+    """The class that a stream begins in; Low unless another is given."""
+    if given is None:
+        return Priority.LOW
+    if not isinstance(given, int):
+        raise TypeError(f"priority must be Priority.LOW or Priority.HIGH, not {given!r:.40}")
+    if given not in list(Priority):
+        raise ValueError(f"priority must be Priority.LOW or Priority.HIGH, not {given!r:.40}")
+    return Priority(given)
 
 
 def local_path(source: str | os.PathLike[str]) -> Path | None:

@@ -153,12 +153,13 @@ class Parsing(PoolListener):
     def worker_lost(self, worker: int, pid: int, reason: str) -> None:  # noqa: ARG002
         with self._lock:
             self._worker = None
+            expected = self._stopped
             lost = [job for job in self._jobs.values() if job.worker == worker]
             for job in lost:
                 job.worker = None
                 job.tries -= job.waiting
                 job.waiting = False
-        logger.log(logging.WARNING if lost else logging.DEBUG, "the parsing process ended: %s", reason)
+        logger.log(logging.WARNING if lost and not expected else logging.DEBUG, "the parsing process ended: %s", reason)
         for job in lost:
             if job.tries >= _TRIES:
                 self._give_up(job, f"the parsing process ended while it looked at this file: {reason}")

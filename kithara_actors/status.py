@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from actors.actor.children import ChildInfo
 from actors.actor.pool_port import WorkerStatus
 from actors.logic.health import Health, HealthState
+from kithara_actors.logic.bandwidth import HostStats
 
 if TYPE_CHECKING:
     from actors.actor.pool import WorkerPool
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from kithara_actors.assets.shelf import Shelf
     from kithara_actors.logic.slots import SlotMap
 
-__all__ = ["CacheStats", "Health", "HealthState", "Monitor", "RequestStats", "Stats"]
+__all__ = ["CacheStats", "Health", "HealthState", "HostStats", "Monitor", "RequestStats", "Stats"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,8 @@ class Stats:
 
     `restarts` counts incarnations that took the place of one that failed, of all actors since the start; `bytes` what
     has been stored of answers, with what runs now; `streams` are open.
+    `hosts` are the origins (scheme, host, port) first asked, at most 256 besides those in use, those used last at the
+    end.
     """
 
     actors: tuple[ChildInfo, ...]
@@ -56,6 +59,7 @@ class Stats:
     bytes: int
     streams: int
     cache: CacheStats
+    hosts: dict[str, HostStats]
 
 
 @dataclass(slots=True)
@@ -100,6 +104,7 @@ class Monitor:
             bytes=self.requests.bytes + self.contents.landing(),
             streams=self.streams(),
             cache=CacheStats(len(kept), sum(each.length for each in kept)),
+            hosts=self.requests.hosts.stats(),
         )
 
     def health(self) -> Health:

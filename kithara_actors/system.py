@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import select
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -18,10 +18,12 @@ from kithara_actors.values import Priority
 if TYPE_CHECKING:
     from actors.actor.pool import WorkerPool
     from kithara_actors.assembly import Assembly
+    from kithara_actors.batching import Batch
     from kithara_actors.directory import Directory
     from kithara_actors.fetching import FetchCommand, FetchResult
     from kithara_actors.messages.events import Envelope
     from kithara_actors.status import Health, Stats
+    from kithara_actors.stream.prefetch import Prefetch
     from kithara_actors.stream.reader import Stream
     from kithara_actors.stream.subscription import Subscription
 
@@ -33,9 +35,6 @@ UNSUPPORTED = (
     "max_assets",
     "max_bytes",
     "min_free_bytes",
-    "preempt_after",
-    "record",
-    "soft_timeout",
 )
 """Fields of `Config` whose part is not built yet."""
 
@@ -123,15 +122,13 @@ class ActorSystem:
         """
         if digest is not None:
             raise ValueError("digest is not supported by this version")
-        from kithara_actors.directory import OpenOptions
-        from kithara_actors.opening import ahead_of, local_path, named
-        from kithara_actors.policies import public_only
+        from kithara_actors.entries import OpenOptions
+        from kithara_actors.opening import ahead_of, local_path, named, priority_of
 
         directory = self._directory
-        path = local_path(source)
+        initial = priority_of(priority)
+        path = self._local(local_path(source))
         if path is not None:
-            if self.config.url_policy is public_only:
-                raise PolicyError(f"public_only refuses {str(path)!r:.200}: it is a local path")
             return directory.open_file(
                 path,
                 OpenOptions(
@@ -154,11 +151,55 @@ class ActorSystem:
             ahead_of(self.config, look_ahead),
             self.config.read_timeout,
             wait_for_length,
-            Priority.LOW if priority is None else Priority(priority),
+            initial,
             subscribe,
             self.config.event_capacity,
         )
         return directory.open(remote.spec, remote.identity, options)
+
+    def prefetch(
+        self,
+        source: str | os.PathLike[str],
+        *,
+        headers: Mapping[str, str] | Callable[[str], Mapping[str, str]] | None = None,
+        discriminator: str | None = None,
+        shared: bool = False,
+        extension: str | None = None,
+        resolve: Callable[[str], str] | None = None,
+    ) -> Prefetch:
+        """Fetch `source` ahead of its use, all of it, behind everything that somebody waits for. Returns at once.
+
+        The arguments are those of `open`, and an `open` with the same ones, now or later, shares the download: what it
+        reads goes first, and when it is closed the prefetch goes on. Any number may wait; of one origin a few are
+        fetched at a time. Keep the handle: to close it before the end, or to drop it, ends what no stream needs.
+
+        With `cache_dir` a complete asset is kept as any other, and the handle holds nothing of it. In memory it is
+        there for as long as the handle is open, whatever `memory_limit` says; after that as what was opened and
+        closed: within `memory_limit`, the oldest dropped first. A local path is complete at once.
+
+        Raises what `open` does at once, except for lacking descriptors or threads: that comes, as what the network
+        says, at `Prefetch.wait`; an error is final for the handle. ValueError for callable `headers` without
+        `discriminator` or `shared`: nobody could ever open what they fetch.
+        """
+        from kithara_actors.opening import local_path, named
+
+        path = self._local(local_path(source))
+        if path is not None:
+            return self._directory.prefetch_file(path)
+        remote = named(
+            self.config,
+            self._secret,
+            str(source),
+            headers,
+            discriminator,
+            callables=self._assembly.callables,
+            resolve=resolve,
+            shared=shared,
+            hint=extension,
+        )
+        if not remote.spec.key:
+            raise ValueError("callable headers need discriminator= or shared=True to be prefetched with: see open")
+        return self._directory.prefetch(remote.spec, remote.identity, remote.name)
 
     def save(
         self,
@@ -172,7 +213,7 @@ class ActorSystem:
 
         The stream has to stay open until then (`wait_complete`); closed before, nothing is left at either name.
         """
-        from kithara_actors.directory import OpenOptions
+        from kithara_actors.entries import OpenOptions
         from kithara_actors.opening import named
 
         target = Path(os.path.abspath(path))  # noqa: PTH100 - keeps symbolic links
@@ -203,6 +244,29 @@ class ActorSystem:
         """
         self._check_process()
         return self._assembly.executor.execute(command, timeout)
+
+    def batch(self, commands: Iterable[FetchCommand], timeout: float | None = None) -> Batch:
+        """Carry out many requests side by side, as `execute` does one: an iterator over their answers, in order.
+
+            with system.batch(FetchCommand.head(url) for url in urls) as answers:
+                for answer in answers:
+
+        Each is a FetchResult or, in its place, the KitharaError that ended this one request; the others go on. The
+        first are asked for at once. `commands` is drawn from as results are taken, on the caller's thread, so it may be
+        endless; at most 512 (three times `max_concurrent`, if that is less, but at least 64) are known at a time, those
+        included whose results nobody has taken. All together take turns with the streams as one peer does. `timeout`
+        is in seconds from this call on; a result that is not there by then is ReadTimeout when its turn comes.
+
+        Whatever is raised ends the iteration and cancels the rest: ReadTimeout, what `commands` raises, TypeError or
+        ValueError that names the item which cannot be asked for, OSError without descriptors. So does `Batch.close`.
+        After `stop` the rest are SystemStopped, each in its place. Blocks while results are waited for; from any
+        thread, one at a time.
+        """
+        from kithara_actors.batching import Batch, window_of
+
+        self._check_process()
+        window = window_of(self.config.max_concurrent)
+        return Batch(commands, timeout, self._assembly.executor, window, self._check_process)
 
     def subscribe(
         self, capacity: int | None = None, callback: Callable[[Envelope], object] | None = None
@@ -252,6 +316,13 @@ class ActorSystem:
 
     def __repr__(self) -> str:
         return f"<ActorSystem {'stopped' if self._assembly.stopped else 'running'}>"
+
+    def _local(self, path: Path | None) -> Path | None:
+        from kithara_actors.policies import public_only
+
+        if path is not None and self.config.url_policy is public_only:
+            raise PolicyError(f"public_only refuses {str(path)!r:.200}: it is a local path")
+        return path
 
     @property
     def _directory(self) -> Directory:

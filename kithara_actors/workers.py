@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from actors.actor.pool import PoolSettings, WorkerPool
+from collections.abc import Callable
+
+from actors.actor.pool import PoolListener, PoolSettings, WorkerPool
 from actors.messages.codec import Codec
 from kithara_actors.config import Config
+from kithara_actors.messages.commands import WorkerGone, WorkerRetires, WorkerUp
 from kithara_actors.messages.worker import WorkerSettings
 from kithara_actors.policies import host_policy, public_only
 
-__all__ = ["worker_pool"]
+__all__ = ["Listener", "worker_pool"]
 
 _GROWTH = 300_000_000
 """Bytes that a worker may grow by before another takes its place: the figure of loky's executor for its workers."""
@@ -43,3 +46,38 @@ def worker_pool(config: Config) -> WorkerPool:
             recycle_growth=_GROWTH,
         )
     )
+
+
+class Listener(PoolListener):
+    """Tells the Downloader what the workers say, and what becomes of them; and who ends all when none can be had."""
+
+    def __init__(
+        self, tell: Callable[[WorkerUp | WorkerRetires | WorkerGone | bytes], None], give_up: Callable[[str], None]
+    ) -> None:
+        self._tell = tell
+        self._give_up = give_up
+        self._extra: set[int] = set()
+        self._together: set[int] = set()
+
+    def worker_enlisted(self, worker: int) -> None:
+        self._extra.add(worker)
+
+    def worker_ready(self, worker: int, pid: int) -> None:
+        self._tell(WorkerUp(worker, pid, worker in self._extra))
+
+    def worker_retiring(self, worker: int) -> None:
+        self._tell(WorkerRetires(worker))
+
+    def frame(self, worker: int, data: bytes) -> None:  # noqa: ARG002
+        self._tell(data)
+
+    def lost_together(self, workers: tuple[int, ...]) -> None:
+        self._together.update(workers)
+
+    def worker_lost(self, worker: int, pid: int, reason: str) -> None:
+        self._tell(WorkerGone(worker, pid, reason, together=worker in self._together))
+        self._extra.discard(worker)
+        self._together.discard(worker)
+
+    def workers_exhausted(self, reason: str) -> None:
+        self._give_up(reason)

@@ -15,14 +15,14 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benches import cancel, paths, runtime, single
+from benches import cancel, events, logic, paths, requests, runtime, single
 
 
 def main() -> int:
     """0: every goal is reached; 1: one is not, or something is wrong."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
-    for bench in (single, cancel, paths, runtime):
+    for bench in (single, requests, cancel, events, logic, paths, runtime):
         bench.add(commands)
     arguments = parser.parse_args()
     if arguments.seed is None:

@@ -51,19 +51,25 @@ class Collector(Behaviour):
 
     def handle(self, command: Command) -> None:
         match command:
-            case Collect(request):
-                spec = self._waiting.spec(request)
-                if spec is not None:  # else all has been ended meanwhile
-                    self._tell_registry(request, Fetch(spec))
-            case Abandon(request):
-                if self._waiting.spec(request) is not None:
-                    self._tell_registry(request, CancelFetch(request, CancelReason.PEER_CANCEL))
+            case Collect(requests):
+                for request in requests:
+                    spec = self._waiting.spec(request)
+                    if spec is not None:  # else all has been ended meanwhile
+                        self._tell_registry(request, Fetch(spec))
+            case Abandon(requests):
+                for request in requests:
+                    if self._waiting.spec(request) is not None:
+                        self._tell_registry(request, CancelFetch(request, CancelReason.PEER_CANCEL))
             case FetchOver(request):
                 self._renew(request)
             case Announce():
                 self._announce()
-            case CollectedHead():
-                self._waiting.answered(command)
+            case CollectedHead(request, end=end):
+                spec = self._waiting.spec(request)
+                if spec is not None:
+                    self._waiting.answered(command)
+                    if end is not None:
+                        self._waiting.end(request, end - spec.start)
             case FetchDone(request, end):
                 spec = self._waiting.spec(request)
                 if self._waiting.headless(request):

@@ -15,6 +15,7 @@ from actors.clock import Clock, monotonic
 from actors.messages.command import Command
 from kithara_actors.actor.attempts import Attempts, FetchPool
 from kithara_actors.actor.enquiries import Enquiries, Verdict
+from kithara_actors.actor.loads import Loads
 from kithara_actors.actor.meters import Meters
 from kithara_actors.actor.outcomes import Outcomes, place_of
 from kithara_actors.actor.publisher import Publisher
@@ -33,11 +34,13 @@ from kithara_actors.messages.commands import (
     Done,
     EndRequests,
     Parked,
+    Preempt,
     Readmit,
     Readmitted,
     Recount,
     Recounted,
     Requeue,
+    WatchLoads,
     WatchSuspects,
     WorkerGone,
     WorkerRetires,
@@ -78,6 +81,7 @@ class Downloader(Behaviour):
         requests: RequestTable,
         enquiries: Enquiries,
         meters: Meters | None = None,
+        soft_timeout: float = 2.0,
     ) -> None:
         self._book = book
         self._find = find
@@ -90,6 +94,15 @@ class Downloader(Behaviour):
         self._attempts = Attempts(pool, self._quarantine, contents, meters, enquiries.directed, self._do)
         self._requests = requests
         self._outcomes = Outcomes(requests, find, publisher, max_retries, clock)
+        self._loads = Loads(
+            soft_timeout,
+            requests.hosts,
+            find,
+            timers,
+            clock,
+            self._attempts.landed,
+            self._outcomes.slow,
+        )
         self._enquiries = enquiries
         self._adoption = Adoption(set())
 
@@ -113,6 +126,8 @@ class Downloader(Behaviour):
                 self._told(self._enquiries.late(command))
             case BackoffOver(request, attempt):
                 self._do(fetch.DelayOver(request, attempt))
+            case Preempt(request):
+                self._do(fetch.Preempt(request))
             case CancelAdmitted(request, reason):
                 self._cancel(request, reason)
             case WorkerUp(worker, pid, extra):
@@ -126,6 +141,8 @@ class Downloader(Behaviour):
                 self._attempts.run_waiting()
             case WorkerRetires(worker):
                 self._quarantine.retires(worker)
+            case WatchLoads():
+                self._loads.look()
             case WatchSuspects():
                 for cleared in self._attempts.look():
                     self._do(cleared)
@@ -164,6 +181,8 @@ class Downloader(Behaviour):
             case AttemptHeaders():
                 self._answered(command)
             case AttemptEnded():
+                if command.head is not None:
+                    self._answered(command.head, ends=True)
                 self._ended(command)
             case AskRedirect(request, attempt):
                 current = self._attempts.current(request, attempt)
@@ -188,13 +207,17 @@ class Downloader(Behaviour):
         if self._book.state(request) is not None or self._requests.ended(request):
             self._stop_found(found)
             return
+        # It was, unless the incarnation before had not come to it; how long it waited only that one was told.
+        self._outcomes.started(spec, 0.0)
         spec = self._attempts.pinned(spec)
         landed = self._attempts.landed(spec)
         if found is None:
             self._do(fetch.Adopt(spec, landed))
         else:
             flight = found.flight
-            self._attempts.adopt(found.worker, fetch.Run(spec, flight.attempt, flight.start))
+            run = fetch.Run(spec, flight.attempt, flight.start)
+            self._attempts.adopt(found.worker, run)
+            self._loads.begin(run)
             self._do(fetch.Adopt(spec, landed, flight.attempt, flight.begun))
         if placed.hand.reason is not None:
             self._do(fetch.Cancel(request, placed.hand.reason))
@@ -248,22 +271,25 @@ class Downloader(Behaviour):
             self._stop_found(self._adoption.claim(request))
             self._outcomes.ended_unknown(request, reason)
 
-    def _answered(self, report: AttemptHeaders) -> None:
+    def _answered(self, report: AttemptHeaders, *, ends: bool = False) -> None:
         current = self._attempts.current(report.request, report.attempt)
         if current is None:
             return
         spec = current[1].spec
         place = place_of(report, spec, self._enquiries.directed(spec).url)
         ranged = spec.ranged and report.ranged
-        self._do(fetch.Answered(report.request, report.attempt, report.total, report.validator, ranged, place))
-        self._outcomes.answered(spec, report, place, ranged=ranged)
+        said = (report.total, report.validator, ranged, place, report.partial)
+        self._do(fetch.Answered(report.request, report.attempt, *said))
+        self._loads.answered(report.request, report.seconds)
+        self._outcomes.answered(spec, report, place, ranged=ranged, ends=ends)
 
     def _ended(self, report: AttemptEnded) -> None:
         current = self._attempts.current(report.request, report.attempt)
         if current is None:
             return
         self._attempts.ended(report.request)
-        self._outcomes.refused(current[1].spec, report)
+        self._loads.end(report.request, report.end)
+        self._outcomes.broke(current[1].spec, report)
         self._do(
             fetch.Ended(
                 report.request,
@@ -290,6 +316,7 @@ class Downloader(Behaviour):
             )
         for request, run in mine:
             landed = max(self._attempts.landed(run.spec), run.start)
+            self._loads.end(request, landed)
             self._do(fetch.Lost(request, run.attempt, landed, blame))
 
     def _do(self, event: fetch.Event) -> None:
@@ -300,6 +327,7 @@ class Downloader(Behaviour):
                 case fetch.Ask():
                     self._told(self._enquiries.ask(action))
                 case fetch.Run():
+                    self._loads.begin(action)
                     self._attempts.run(action)
                 case fetch.StopAttempt():
                     self._attempts.stop(action)
@@ -317,16 +345,20 @@ class Downloader(Behaviour):
             self._do(outcome)
 
     def _back_off(self, action: fetch.BackOff) -> None:
+        self._loads.end(action.spec.request, None)
         self._outcomes.retrying(action)
         if action.cause in (fetch.WORKER_LOST, fetch.CLEARED, fetch.RENEWED, fetch.RETURNED):
             return
         self._tell("registry", Parked(action.spec.request))
+        if action.cause == fetch.PREEMPTED:
+            return
         me = self._find("downloader")
         if me is not None:
             self._timers.after(action.delay, me, BackoffOver(action.spec.request, action.attempt))
 
     def _end(self, end: fetch.End) -> None:
         self._attempts.forget(end.spec.request)
+        self._loads.end(end.spec.request, end.end)
         self._enquiries.forget(end.spec.request)
         self._outcomes.ended(end)
 

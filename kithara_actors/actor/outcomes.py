@@ -22,8 +22,11 @@ from kithara_actors.messages.commands import (
     Released,
 )
 from kithara_actors.messages.events import (
+    BodyResumed,
+    BodyStalled,
     Event,
     FirstByte,
+    LoadSlow,
     RequestCancelled,
     RequestCompleted,
     RequestFailed,
@@ -55,6 +58,8 @@ class Outcomes:
         self._publisher = publisher
         self._max_retries = max_retries
         self._clock = clock
+        self._untold: dict[RequestId, AttemptHeaders] = {}
+        """Answers of attempts whose end is being handled."""
 
     def started(self, spec: FetchSpec, queued: float) -> bool:
         """It has its first slot, after so many seconds in the queue; False if it had it before."""
@@ -64,30 +69,46 @@ class Outcomes:
             self._publisher.publish(RequestStarted(spec.request, queued), Scope(spec.asset))
         return first
 
-    def answered(self, spec: FetchSpec, report: AttemptHeaders, place: Place | None, *, ranged: bool) -> None:
-        """An attempt was answered, from `place`."""
+    def answered(
+        self, spec: FetchSpec, report: AttemptHeaders, place: Place | None, *, ranged: bool, ends: bool = False
+    ) -> None:
+        """An attempt was answered, from `place`. `ends`: how it has ended is told next, which may be told in one."""
         if self._requests.answered(report.request, report.attempt):
             self._publisher.publish(
                 FirstByte(report.request, report.seconds, report.status, report.partial), Scope(spec.asset)
             )
-        head: Command = FetchHeaders(
-            report.request,
-            report.partial,
-            report.end,
-            report.total,
-            report.validator,
-            report.content_type,
-            place,
-            ranged,
-        )
-        if spec.collection is not None:
-            head = CollectedHead(
-                report.request, report.status, report.partial, report.total, report.final_url, report.headers
+        resume = self._requests.resumed(report.request, report.attempt)
+        if resume is not None:
+            self._publisher.publish(BodyResumed(report.request, resume), Scope(spec.asset))
+        if spec.collection is None:
+            self._tell(
+                spec.owner,
+                FetchHeaders(
+                    report.request,
+                    report.partial,
+                    report.end,
+                    report.total,
+                    report.validator,
+                    report.content_type,
+                    place,
+                    ranged,
+                ),
             )
-        self._tell(spec.owner, head)
+        elif ends:
+            self._untold[report.request] = report
+        else:
+            self._untold.pop(report.request, None)  # that of an attempt before
+            self._tell(spec.owner, _collected(report))
 
-    def refused(self, spec: FetchSpec, report: AttemptEnded) -> None:
-        """An attempt has ended with an answer that was not accepted, if it had any."""
+    def slow(self, spec: FetchSpec, landed: int, seconds: float) -> None:
+        """An attempt has brought next to nothing for `seconds`; bytes up to `landed` are there."""
+        if self._requests.once(spec.request, Told.SLOW):
+            self._publisher.publish(LoadSlow(spec.request, landed - spec.start, seconds), Scope(spec.asset))
+
+    def broke(self, spec: FetchSpec, report: AttemptEnded) -> None:
+        """An attempt has ended: with an answer that was not accepted, or with a body that stalled, if it has."""
+        if report.stalled and self._requests.stalled(report.request, report.attempt):
+            self._publisher.publish(BodyStalled(report.request, max(0, report.end - spec.start)), Scope(spec.asset))
         if report.status is not None and report.failure is not None:
             self._publisher.publish(
                 FirstByte(report.request, report.seconds, report.status, partial=False), Scope(spec.asset)
@@ -108,6 +129,7 @@ class Outcomes:
         landed = end.end - spec.start
         answer: Command
         event: Event
+        untold = self._untold.pop(request, None)
         if end.reason is not None:
             event = RequestCancelled(request, landed, end.reason)
             answer = FetchCancelled(request, end.end, end.reason)
@@ -121,7 +143,7 @@ class Outcomes:
             now = self._clock()
             duration = now - self._requests.started(request, now)
             event = RequestCompleted(request, landed, duration, landed * 8000 // max(int(duration * 1000), 1))
-            answer = FetchDone(request, end.end, end.total)
+            answer = FetchDone(request, end.end, end.total) if untold is None else _collected(untold, end.end)
         self._conclude(request, event, scope, spec.owner, answer, landed)
 
     def ended_unknown(self, request: RequestId, reason: CancelReason) -> None:
@@ -129,6 +151,8 @@ class Outcomes:
         known = self._requests.of(request)
         if known is not None:
             asset, owner = known
+            if not self._requests.was(request, Told.STARTED):
+                reason = CancelReason.BEFORE_START
             event = RequestCancelled(request, 0, reason)
             self._conclude(request, event, Scope(asset), owner, FetchCancelled(request, 0, reason))
 
@@ -146,6 +170,12 @@ class Outcomes:
         address = self._find(name)
         if address is not None:
             address.tell(command)
+
+
+def _collected(report: AttemptHeaders, end: int | None = None) -> CollectedHead:
+    return CollectedHead(
+        report.request, report.status, report.partial, report.total, report.final_url, report.headers, end
+    )
 
 
 def place_of(report: AttemptHeaders, spec: FetchSpec, asked: str) -> Place | None:

@@ -1,9 +1,10 @@
 """Which worker runs an attempt; and where suspects run, one at a time, each in a worker that has nothing else.
 
-That worker is an extra one, asked for when the first suspect waits and given back when none is left. Where it does
-not come, a suspect does not wait for ever: after `PATIENCE` it gets a regular worker that is idle, to itself as long
-as there is another for the rest; after `COMPANY_AFTER` it runs like any other attempt, for most that are suspect are
-innocent, and those that share a worker with it are run again should it die.
+The first gets a regular worker that is idle, if there is another for the rest or one that is lost is being replaced:
+for that the rest waits, but not for ever. Otherwise, and for those behind it, that worker is an extra one, asked for
+when a suspect waits and given back when none is left. Where it does not come, a suspect does not wait for ever: after
+`PATIENCE` it gets any regular worker that is idle; after `COMPANY_AFTER` it runs like any other attempt, for most that
+are suspect are innocent, and those that share a worker with it are run again should it die.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ from kithara_actors.messages.commands import WatchSuspects
 __all__ = ["COMPANY_AFTER", "PATIENCE", "ExtraWorkers", "Quarantine"]
 
 PATIENCE = 5.0
-"""Seconds that a suspect waits for the extra worker; one takes a fraction of a second to start."""
+"""Seconds that a suspect waits for the extra worker, and others for one that replaces a lost one; either takes a
+fraction of a second to start."""
 COMPANY_AFTER = 60.0
 """Seconds that a suspect waits for any worker of its own."""
 _LOOK_EVERY = 0.1
@@ -53,6 +55,10 @@ class Quarantine:
         self._leaving: set[int] = set()
         self._seats: dict[int, Run] = {}
         """The suspect in each worker that has nothing else."""
+        self._lent: dict[int, float] = {}
+        """Since when these of them are, which are regular."""
+        self._missing = 0
+        """Regular workers that were lost, and not replaced so far."""
         self._waiting: dict[int, float] = {}
         """Since when each suspect waits, by attempt."""
         self._watching = False
@@ -60,6 +66,7 @@ class Quarantine:
     def up(self, worker: int, *, extra: bool) -> None:
         """A worker takes attempts; that may be known from `found`."""
         if not extra:
+            self._missing = max(0, self._missing - (worker not in self.load))
             self.load.setdefault(worker, 0)
         elif self._extra is None:
             self._asked = False
@@ -83,11 +90,13 @@ class Quarantine:
 
     def gone(self, worker: int) -> bool:
         """A worker takes no more. True if it was to leave."""
-        self.load.pop(worker, None)
+        meant = worker in self._leaving
+        lent = self._lent.pop(worker, None) is not None
+        if self.load.pop(worker, None) is not None or (lent and not meant):
+            self._missing += 1
         self._seats.pop(worker, None)
         if worker == self._extra:
             self._extra = None
-        meant = worker in self._leaving
         self._leaving.discard(worker)
         return meant
 
@@ -97,6 +106,9 @@ class Quarantine:
             return least_loaded(self.load)
         if self._extra is not None and self._extra not in self._seats:
             return self._extra
+        if not self._seats and self._can_spare and (idle := self._idle()) is not None:
+            self._watch()
+            return idle
         now = self._clock()
         waited = now - self._waiting.setdefault(run.attempt, now)
         if self._extra is None and not self._asked:
@@ -105,15 +117,14 @@ class Quarantine:
         self._watch()
         if waited >= COMPANY_AFTER:
             return least_loaded(self.load)
-        if waited >= PATIENCE:
-            return least_loaded({worker: 0 for worker, count in self.load.items() if not count})
-        return None
+        return self._idle() if waited >= PATIENCE else None
 
     def took(self, worker: int, run: Run) -> None:
         """The worker was given the attempt."""
         self._waiting.pop(run.attempt, None)
-        if run.alone and self.load.get(worker) == 0 and len(self.load) > 1:
+        if run.alone and self.load.get(worker) == 0 and self._can_spare:
             del self.load[worker]
+            self._lent[worker] = self._clock()
         if worker in self.load:
             self.load[worker] += 1
         else:
@@ -123,8 +134,10 @@ class Quarantine:
         """An attempt has ended in a worker that goes on."""
         if worker in self.load:
             self.load[worker] -= 1
-        elif self._seats.pop(worker, None) is not None and not self._special(worker):
-            self.load[worker] = 0
+        elif self._seats.pop(worker, None) is not None:
+            self._lent.pop(worker, None)
+            if not self._special(worker):
+                self.load[worker] = 0
 
     def look(self, unassigned: Iterable[Run], landed: Callable[[Run], int]) -> list[Cleared]:
         """Give back what is not needed any more; which suspects are to make room for those that wait."""
@@ -135,19 +148,30 @@ class Quarantine:
         cleared: list[Cleared] = []
         for worker, run in list(self._seats.items()):
             end = landed(run)
-            if end - run.start < CLEARED_BY:
-                continue
+            well = end - run.start >= CLEARED_BY
+            # Those for whom another worker was to come have none.
+            needed = not self.load and self._clock() - self._lent.get(worker, self._clock()) >= PATIENCE
             if not self._special(worker):
-                # It runs well where it is, and others may join it.
-                del self._seats[worker]
-                self.load[worker] = 1
-            elif waiting:
+                if well or needed:
+                    # It runs well where it is, and others may join it.
+                    del self._seats[worker]
+                    self._lent.pop(worker, None)
+                    self.load[worker] = 1
+            elif well and waiting:
                 cleared.append(Cleared(run.spec.request, run.attempt, end))
         if self._extra is not None and self._extra not in self._seats:
             self._discharge(self._extra)
         if self._extra is not None or self._asked or self._waiting or self._seats:
             self._watch()
         return cleared
+
+    @property
+    def _can_spare(self) -> bool:
+        """Whether the rest has a worker, now or soon, when one is lent."""
+        return len(self.load) + self._missing > 1
+
+    def _idle(self) -> int | None:
+        return least_loaded({worker: 0 for worker, count in self.load.items() if not count})
 
     def _special(self, worker: int) -> bool:
         """Whether a worker is not to be given back to the regular work after its suspect."""

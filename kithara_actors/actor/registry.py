@@ -6,12 +6,15 @@ from collections.abc import Callable, Iterable
 
 from actors.actor.address import Address
 from actors.actor.cell import Behaviour
+from actors.actor.timers import Timers
 from actors.clock import Clock, monotonic
 from actors.messages.command import Command
 from kithara_actors.actor.publisher import Publisher
 from kithara_actors.assets.requests import RequestTable, Told
+from kithara_actors.logic import slots_steps as steps
 from kithara_actors.logic.naming import redact
 from kithara_actors.logic.slots import SlotMap
+from kithara_actors.logic.slots_steps import Review
 from kithara_actors.messages.commands import (
     Admitted,
     Announce,
@@ -24,8 +27,10 @@ from kithara_actors.messages.commands import (
     FetchOver,
     Parked,
     PeerGone,
+    Preempt,
     Readmit,
     Readmitted,
+    Reconsider,
     Recount,
     Recounted,
     Released,
@@ -34,7 +39,7 @@ from kithara_actors.messages.commands import (
 )
 from kithara_actors.messages.events import PriorityChanged, RequestCancelled, RequestEnqueued, Scope
 from kithara_actors.messages.records import FetchSpec, InHand
-from kithara_actors.values import CancelReason, RequestId
+from kithara_actors.values import CancelReason
 
 __all__ = ["Registry"]
 
@@ -44,31 +49,37 @@ class Registry(Behaviour):
 
     def __init__(
         self,
-        slots: SlotMap,
+        table: SlotMap,
         find: Callable[[str], Address | None],
         publisher: Publisher,
         requests: RequestTable,
         owners: Callable[[], Iterable[Address]],
         clock: Clock = monotonic,
         show: Callable[[SlotMap], object] = lambda _: None,
+        *,
+        timers: Timers | None = None,
+        leads: Callable[[list[FetchSpec], float], Review] = lambda *_: Review(),
     ) -> None:
-        """`owners` are those whose requests these are; `show` is given the table, for who counts what is in it."""
-        self._slots = slots
+        """`owners` are those whose requests these are; `show` is given the table, for who counts what is in it.
+
+        `leads` tells who waits at this moment, and how far those transfers are ahead that it is given. Without
+        `timers` nobody is preempted.
+        """
+        self._slots = table
         self._find = find
         self._publisher = publisher
         self._clock = clock
-        self._accepted_at: dict[RequestId, float] = {}
         self._requests = requests
         self._owners = owners
-        self._reasons: dict[RequestId, CancelReason] = {}
-        self._postponed: dict[RequestId, CancelReason] = {}
-        show(slots)
+        self._timers = timers
+        self._leads = leads
+        show(table)
         self._stopping = False
 
     def on_start(self) -> None:
         if self._find("downloader") is not None:
             # Until it has said what it runs nothing is admitted, lest a limit be passed.
-            self._slots.hold()
+            self._do(steps.Hold())
             self._tell_downloader(Recount())
 
     def handle(self, command: Command) -> Command | None:
@@ -76,32 +87,30 @@ class Registry(Behaviour):
             case Fetch(spec):
                 self._accept(spec)
             case CancelFetch(request, reason):
-                self._cancel(request, reason)
+                self._do(steps.Cancel(request, reason))
             case SetPriority(peer, priority):
-                requests, started = self._slots.prioritize(peer, priority)
-                moved = self._slots.spec(requests[0]) if requests else None
-                if moved is not None:
-                    self._publisher.publish(PriorityChanged(priority, requests), Scope(moved.asset))
-                self._admit(started)
+                if self._find(peer) is not None:  # else it has been closed meanwhile
+                    self._do(steps.Prioritize(peer, priority))
             case Parked(request):
-                self._admit(self._slots.park(request))
+                self._do(steps.Park(request))
             case Requeue(request):
-                self._admit(self._slots.requeue(request))
+                self._do(steps.Requeue(request))
             case Released(request):
-                self._reasons.pop(request, None)
-                self._accepted_at.pop(request, None)
-                self._admit(self._slots.finish(request))
+                self._do(steps.Finish(request))
             case Recounted(requests):
                 self._recounted(requests)
             case Readmit():
                 self._readmit()
             case PeerGone(peer):
-                self._slots.forget_peer(peer)
+                self._do(steps.ForgetPeer(peer))
+            case Reconsider():
+                if self._slots.review_is_due(self._clock()):
+                    self._review()
             case EndRequests():
                 self._stopping = True
                 for request in self._slots.waiting():
-                    self._cancel(request, CancelReason.DOWNLOADER_SHUTDOWN)
-                return Done(len(self._postponed))
+                    self._do(steps.Cancel(request, CancelReason.DOWNLOADER_SHUTDOWN))
+                return Done(self._slots.postponed)
             case _:
                 raise TypeError(f"Registry does not handle {type(command).__name__}")
         return None
@@ -109,24 +118,17 @@ class Registry(Behaviour):
     # --- Beginning anew
 
     def _recounted(self, requests: tuple[InHand, ...]) -> None:
-        for each in requests:
-            self._slots.adopt(each.spec, each.standing)
-            if each.reason is not None:
-                self._reasons[each.spec.request] = each.reason
-        postponed, self._postponed = self._postponed, {}
-        for request, reason in postponed.items():
-            self._cancel_known(request, reason)
+        for hand in requests:
+            self._do(steps.Adopt(hand))
+        self._do(steps.Unhold())
         # What runs is known; what waits is not.
         for owner in self._owners():
             owner.tell(Announce("registry"))
-        self._admit(self._slots.unhold())
 
     def _readmit(self) -> None:
         """The Downloader knows of nothing: who has a slot is told, who had one gets it back."""
-        specs = self._slots.running_specs()
-        self._tell_downloader(Readmitted(tuple(InHand(spec, reason=self._reasons.get(spec.request)) for spec in specs)))
-        for request in self._slots.parked():
-            self._admit(self._slots.requeue(request))
+        self._tell_downloader(Readmitted(tuple(self._slots.in_slots())))
+        self._do(steps.Restart())
         if self._slots.held:
             self._tell_downloader(Recount())  # the last may have been what it failed on
 
@@ -134,48 +136,56 @@ class Registry(Behaviour):
 
     def _accept(self, spec: FetchSpec) -> None:
         if self._slots.state(spec.request) is not None:
-            return  # announced again
+            # Announced again; or somebody needs it now more than when it was asked for.
+            self._do(steps.Reclassify(spec))
+            return
         if self._requests.ended(spec.request):
             self._tell_owner(spec, FetchOver(spec.request))
             return
-        highest = max(spec.kind.priority, self._slots.priority(spec.peer))
-        if self._requests.once(spec.request, Told.ENQUEUED):
+        if self._requests.once(spec.request, Told.ENQUEUED) and self._publisher.listening:
+            highest = max(spec.kind.priority, self._slots.priority(spec.peer))
             self._publisher.publish(
                 RequestEnqueued(spec.request, redact(spec.url), spec.method, highest, spec.start, spec.end),
                 Scope(spec.asset),
             )
-        if self._stopping:
-            self._end_unstarted(spec)
-            return
-        self._accepted_at[spec.request] = self._clock()
-        self._admit(self._slots.submit(spec))
-
-    def _admit(self, started: list[FetchSpec]) -> None:
-        for spec in started:
-            accepted = self._accepted_at.pop(spec.request, None)
-            queued = 0.0 if accepted is None else self._clock() - accepted
-            self._tell_downloader(Admitted(spec, queued, again=accepted is None))
-
-    def _cancel(self, request: RequestId, reason: CancelReason) -> None:
-        if self._slots.held and self._slots.never_started(request):
-            # For all that is known yet it may have been started: by an incarnation before this one.
-            self._postponed.setdefault(request, reason)
+        if self._stopping or self._find(spec.owner) is None:
+            # Whoever asked has been closed while this was on its way: it is told, and counted, as any other.
+            self._dismiss(spec)
         else:
-            self._cancel_known(request, reason)
+            self._do(steps.Submit(spec))
 
-    def _cancel_known(self, request: RequestId, reason: CancelReason) -> None:
-        spec = self._slots.spec(request)
-        if spec is not None and self._slots.never_started(request):
-            started = self._slots.finish(request)
-            self._end_unstarted(spec)
-            self._admit(started)
-        elif not self._requests.ended(request):
-            # Also one that is not known here: the Downloader may know it, or ends it in the name of both.
-            self._reasons[request] = reason
-            self._tell_downloader(CancelAdmitted(request, reason))
+    def _do(self, event: steps.Event) -> None:
+        for action in self._slots.handle(event, self._clock()):
+            match action:
+                case steps.Admit(spec, queued, again):
+                    self._tell_downloader(Admitted(spec, queued, again))
+                case steps.Dismiss(spec):
+                    self._dismiss(spec)
+                case steps.PassCancel(request, reason):
+                    # Also one that is not known here: the Downloader may know it, or ends it in the name of both.
+                    if not self._requests.ended(request):
+                        self._tell_downloader(CancelAdmitted(request, reason))
+                case steps.Moved(_, priority, requests):
+                    moved = self._slots.spec(requests[0])
+                    if moved is not None:
+                        self._publisher.publish(PriorityChanged(priority, requests), Scope(moved.asset))
+                case steps.Preempt(request):
+                    self._tell_downloader(Preempt(request))
+                case steps.LookAfter(delay):
+                    self._look_after(delay)
 
-    def _end_unstarted(self, spec: FetchSpec) -> None:
-        self._accepted_at.pop(spec.request, None)
+    def _look_after(self, delay: float) -> None:
+        me = self._find("registry")
+        if delay <= 0:
+            self._review()
+        elif self._timers is not None and me is not None:
+            self._timers.after(delay, me, Reconsider())
+
+    def _review(self) -> None:
+        running = self._slots.preemptible()
+        self._do(self._leads(running, self._clock()))
+
+    def _dismiss(self, spec: FetchSpec) -> None:
         if self._requests.once(spec.request, Told.END):
             self._publisher.publish(RequestCancelled(spec.request, 0, CancelReason.BEFORE_START), Scope(spec.asset))
         self._tell_owner(spec, FetchCancelled(spec.request, spec.start, CancelReason.BEFORE_START))

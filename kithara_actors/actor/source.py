@@ -15,6 +15,7 @@ from actors.messages.command import Command
 from kithara_actors.actor.publisher import Publisher
 from kithara_actors.assets.content import Content, ContentTable, View
 from kithara_actors.assets.record import Record, answer_of_head, request_for
+from kithara_actors.assets.situation import situation_of
 from kithara_actors.assets.transfers import Transfers
 from kithara_actors.errors import Failure
 from kithara_actors.logic.audience import Audience
@@ -64,8 +65,10 @@ class Source(Behaviour):
         publisher: Publisher,
         next_request: Callable[[], RequestId],
         standing: Callable[[], Sequence[Command] | None],
+        plan: Callable[[Situation], Plan] = plan,
     ) -> None:
         """`standing` tells what the streams that are open want, None when the last of them has been closed."""
+        self._plan = plan
         self._spec = spec
         self._content = content
         self._contents = contents
@@ -75,9 +78,7 @@ class Source(Behaviour):
         self._standing = standing
         self._audience = Audience()
         self._priority = Priority.LOW
-        self._ready = False
-        self._leaving = False
-        self._halted = False
+        self._ready = self._leaving = self._halted = False
         self._record = content.record
         self._view = content.view
         self._transfers = Transfers(content.block, content.view.lanes)
@@ -285,7 +286,8 @@ class Source(Behaviour):
             case FetchFailed(_, _, gave_up, failure):
                 if failure.kind == "ResourceChanged" and not self._leaving:
                     self._start_over(failure)
-                elif not gave_up:
+                elif not gave_up or self._audience.unread:
+                    # Nobody will come to ask again for what was prefetched.
                     self._fail(failure)
                 else:
                     self._park(failure, (reached, lane.end) if self._record.first is not None else (0, None))
@@ -307,34 +309,17 @@ class Source(Behaviour):
                 raise StopSelf
             return
         if self._ready and self._record.failing is None and not self._halted and not self._commit_if_complete():
-            now = self._situation()
-            if self._record.parked:
-                # Only who is blocked is served: nothing is fetched ahead until somebody lacks it again.
-                now = replace(now, readers=tuple(reader for reader in now.readers if reader.waiting_to is not None))
-            if now.readers or not self._record.parked:
-                self._carry_out(plan(now))
-
-    def _situation(self) -> Situation:
-        # In this order: what lands in between is present, and no gap before where a fetch has come to.
-        running = self._transfers.running()
-        coverage = self._transfers.present(self._view.coverage)
-        total = self._content.length
-        self._audience.served(coverage, total)
-        first = self._record.first
-        return Situation(
-            answered=first is not None,
-            ranges=first is not None and first.partial,
-            total=total,
-            coverage=coverage,
-            readers=self._audience.readers(),
-            running=running,
-            want_length=self._audience.wants_length,
-            want_all=self._audience.wants_all,
-        )
+            now = situation_of(self._content, self._transfers, self._audience)
+            if now is not None:
+                self._carry_out(self._plan(now))
 
     def _carry_out(self, todo: Plan) -> None:
         for request in todo.cut:
             self._cut(request, CancelReason.EPOCH_CANCEL)
+        for request, kind in todo.raised:
+            spec = self._transfers.reclassify(request, kind)
+            self._show()
+            self._tell("registry", Fetch(spec))
         for want in todo.start:
             self._begin(want)
 

@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Protocol
 
 from kithara_actors.assets.content import ContentTable, Landing
 from kithara_actors.errors import Failure, restore
 from kithara_actors.messages.records import FetchSpec
 from kithara_actors.messages.to_collector import CollectedHead
-from kithara_actors.values import RequestId
+from kithara_actors.values import ContentId, RequestId
 
-__all__ = ["Waiting", "WaitingTable"]
+__all__ = ["Bell", "Waiting", "WaitingTable", "abandoned"]
+
+
+class Bell(Protocol):
+    """What tells a caller of the end, such as a `threading.Event`."""
+
+    def set(self) -> None:
+        """It has ended. Called once, on any thread; must not block."""
+
+    def is_set(self) -> bool:
+        """Whether it has."""
 
 
 @dataclass(slots=True, eq=False)
@@ -24,11 +36,20 @@ class Waiting:
 
     spec: FetchSpec
     content: Landing
-    ended: threading.Event = field(default_factory=threading.Event)
+    ended: Bell
     head: CollectedHead | None = None
     size: int = 0
     failure: Failure | None = None
     abandoned: bool = False
+
+
+def abandoned(waiting: Waiting) -> RequestId:
+    """`WaitingTable.abandon` without its lock, for finalizers.
+
+    Should the request be renewed at this moment, `renew` sees the mark or this the new id.
+    """
+    waiting.abandoned = True
+    return waiting.spec.request
 
 
 class WaitingTable:
@@ -40,19 +61,19 @@ class WaitingTable:
         self._waiting: dict[RequestId, Waiting] = {}
         self._closed: Failure | None = None
 
-    def begin(self, spec: FetchSpec) -> Waiting:
-        """A place for the answer to `spec`, which needs no content. What it gets is held for the caller, who has to
-        release it.
+    def begin(self, spec_for: Callable[[ContentId], FetchSpec], ended: Bell) -> Waiting:
+        """A place for the answer to what `spec_for` makes for its content. What it gets is held for the caller, who has
+        to release it.
 
         Raises SystemStopped after `close`, OSError (EMFILE, ENFILE, ENOMEM).
         """
         content = self._contents.land()
         try:
-            waiting = Waiting(replace(spec, content=content.id), content)
+            waiting = Waiting(spec_for(content.id), content, ended)
             with self._lock:
                 if self._closed is not None:
                     raise restore(self._closed)
-                self._waiting[spec.request] = waiting
+                self._waiting[waiting.spec.request] = waiting
                 content.retain()
         except BaseException:
             self._contents.discard(content)
@@ -82,7 +103,7 @@ class WaitingTable:
             waiting = self._waiting.pop(request, None)
             if waiting is None:
                 return None
-            waiting.spec = replace(waiting.spec, request=new, peer=f"call:{new}")
+            waiting.spec = replace(waiting.spec, request=new)
             waiting.head = None
             self._waiting[new] = waiting
             return waiting.spec, waiting.abandoned
@@ -90,8 +111,7 @@ class WaitingTable:
     def abandon(self, waiting: Waiting) -> RequestId:
         """The caller has gone: the request that is to end."""
         with self._lock:
-            waiting.abandoned = True
-            return waiting.spec.request
+            return abandoned(waiting)
 
     def __len__(self) -> int:
         with self._lock:

@@ -19,10 +19,11 @@ from actors.memory.buffer import memory_file
 from actors.memory.progress import ProgressBlock, WakeUp
 from kithara_actors.assets.record import Lane, Record
 from kithara_actors.errors import Failure
+from kithara_actors.logic.leads import Reading
 from kithara_actors.logic.ranges import Ranges
 from kithara_actors.media.info import detect
 from kithara_actors.messages.worker import HEAD_CODEC, Head
-from kithara_actors.values import Answer, ContentId, MediaDetails, MediaInfo, Phase
+from kithara_actors.values import Answer, ContentId, MediaDetails, MediaInfo, Phase, StreamId
 
 __all__ = ["SNIFF", "Content", "ContentTable", "Landing", "View"]
 
@@ -95,6 +96,8 @@ class Content(_Held):
         self.view = View()
         self.record = Record()
         """For the owner alone."""
+        self.readings: dict[StreamId, Reading] = {}
+        """Where each of its streams reads."""
         self.path: Path | None = None
         self.details: MediaDetails | None = None
         """What the parsing process made of the whole file, once somebody asked."""
@@ -213,6 +216,16 @@ class Content(_Held):
                 return end
             end = reached
 
+    def present(self) -> Ranges:
+        """Every byte that is present."""
+        view = self.view
+        found = view.coverage
+        for lane in view.lanes:
+            landed = self.block.landed(lane.slot, lane.generation)
+            if landed is not None and landed > lane.start:
+                found = found.add(lane.start, landed)
+        return found
+
 
 class Landing(_Held):
     """Where one answer lands that nobody reads before it is complete: memory, without progress or wake-up.
@@ -233,6 +246,11 @@ class Landing(_Held):
     def _free(self) -> None:
         fd, self.fd = self.fd, -1
         os.close(fd)
+
+    def __del__(self) -> None:
+        # Of a batch that nobody has closed: whoever held it is gone.
+        if getattr(self, "fd", -1) >= 0:
+            os.close(self.fd)
 
 
 class ContentTable:
@@ -301,6 +319,12 @@ class ContentTable:
                     total += 0 if landed is None else landed - lane.spec.start
             content.release()
         return total
+
+    def waited_for(self) -> list[Content]:
+        """The contents of which some call waits for bytes at this moment; they are not held."""
+        with self._lock:
+            contents = [content for content in self._contents.values() if isinstance(content, Content)]
+        return [each for each in contents if any(reading.waits for reading in list(each.readings.values()))]
 
     def __contains__(self, content: ContentId) -> bool:
         with self._lock:

@@ -6,6 +6,7 @@ import threading
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
+from kithara_actors.assets.hosts import HostTable
 from kithara_actors.logic.suspicion import Suspicion
 from kithara_actors.values import RequestId
 
@@ -17,6 +18,7 @@ class Told(Enum):
 
     ENQUEUED = auto()
     STARTED = auto()
+    SLOW = auto()
     END = auto()
 
 
@@ -27,6 +29,9 @@ class _Life:
     told: set[Told] = field(default_factory=set)
     started_at: float | None = None
     answered: int = 0
+    stalled: int = 0
+    waits: bool = False
+    resumes: int = 0
     suspicion: Suspicion | None = None
 
 
@@ -44,6 +49,8 @@ class RequestTable:
         self.bytes = 0
         """Stored by the requests that have ended."""
         self.ended_count = 0
+        self.hosts = HostTable()
+        """Where they go to."""
 
     def create(self, asset: int, owner: str) -> RequestId:
         """A new request in the scope of `asset` (0: the system's), whose end the actor `owner` hears of."""
@@ -77,6 +84,12 @@ class RequestTable:
             life.told.add(told)
             return True
 
+    def was(self, request: RequestId, told: Told) -> bool:
+        """Whether the event was told of a request that has not ended."""
+        with self._lock:
+            life = self._lives.get(request)
+            return life is not None and told in life.told
+
     def answered(self, request: RequestId, attempt: int) -> bool:
         """True the first time for each attempt, which are asked about in order."""
         with self._lock:
@@ -85,6 +98,25 @@ class RequestTable:
                 return request >= self._next
             before, life.answered = life.answered, max(life.answered, attempt)
             return attempt > before
+
+    def stalled(self, request: RequestId, attempt: int) -> bool:
+        """The body of that attempt has stalled. True the first time for each attempt, which are told in order."""
+        with self._lock:
+            life = self._lives.get(request)
+            if life is None or attempt <= life.stalled:
+                return False
+            life.stalled, life.waits = attempt, True
+            return True
+
+    def resumed(self, request: RequestId, attempt: int) -> int | None:
+        """That attempt was answered: how often the body has gone on with it, if it had stalled before; else None."""
+        with self._lock:
+            life = self._lives.get(request)
+            if life is None or not life.waits or attempt <= life.stalled:
+                return None
+            life.waits = False
+            life.resumes += 1
+            return life.resumes
 
     def suspicion(self, request: RequestId, since: int) -> Suspicion:
         """What lost workers say about the request, from the offset `since` on if nothing was known."""

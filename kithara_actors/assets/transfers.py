@@ -10,7 +10,7 @@ from kithara_actors.assets.record import Lane
 from kithara_actors.logic.demand import Running
 from kithara_actors.logic.ranges import Ranges
 from kithara_actors.messages.records import FetchSpec
-from kithara_actors.values import CancelReason, RequestId
+from kithara_actors.values import CancelReason, FetchKind, RequestId
 
 __all__ = ["Transfers"]
 
@@ -66,6 +66,12 @@ class Transfers:
     def cut(self, request: RequestId, reason: CancelReason) -> None:
         """The request is to end; it may write until it has."""
         self._lanes[request] = replace(self._lanes[request], cut=reason)
+
+    def reclassify(self, request: RequestId, kind: FetchKind) -> FetchSpec:
+        """The request is of this kind from here on; what is to be told of it."""
+        lane = self._lanes[request]
+        self._lanes[request] = replace(lane, spec=replace(lane.spec, kind=kind))
+        return self._lanes[request].spec
 
     def close(self, request: RequestId) -> Lane | None:
         """The request has ended: its lane, None if it is not known here."""

@@ -1,4 +1,4 @@
-"""Who reads one asset: where each reader is, what it is blocked for, whether it is being listened to."""
+"""Who wants one asset: where each reader is, what it is blocked for, whether it is being listened to."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from actors.messages.command import Command
 from kithara_actors.logic.demand import Reader
 from kithara_actors.logic.ranges import Ranges
-from kithara_actors.messages.to_source import Attach, Detach, ReaderAt, SetPlaying, WantAll, WantLength
+from kithara_actors.messages.to_source import Attach, AttachPrefetch, Detach, ReaderAt, SetPlaying, WantAll, WantLength
 from kithara_actors.values import Priority, StreamId
 
 __all__ = ["Audience"]
@@ -34,10 +34,12 @@ class _Listener:
 
 
 class Audience:
-    """The streams of one asset. What is said of a stream that has left changes nothing and answers False."""
+    """The streams of one asset, and who wants all of it without reading. What is said of one that has left changes
+    nothing and answers False."""
 
     def __init__(self) -> None:
         self._streams: dict[StreamId, _Listener] = {}
+        self._prefetches: set[StreamId] = set()
 
     def heed(self, command: Command) -> bool:
         """Take what a stream says: True if somebody may lack now what was not lacked before.
@@ -48,9 +50,12 @@ class Audience:
             case Attach(stream, look_ahead, priority):
                 self.join(stream, look_ahead, playing=priority is Priority.HIGH)
                 return True
+            case AttachPrefetch(stream):
+                self._prefetches.add(stream)
+                return True
             case Detach(stream):
                 self.leave(stream)
-                return False
+                return self.unread  # who has left gave up, the others did not
             case ReaderAt(stream, position, waiting_to):
                 return self.at(stream, position, waiting_to) and waiting_to is not None
             case SetPlaying(stream, playing, implied):
@@ -68,8 +73,9 @@ class Audience:
         self._streams[stream] = _Listener(look_ahead, playing)
 
     def leave(self, stream: StreamId) -> None:
-        """A stream was closed."""
+        """A stream or a prefetch was closed."""
         self._streams.pop(stream, None)
+        self._prefetches.discard(stream)
 
     def at(self, stream: StreamId, position: int, waiting_to: int | None) -> bool:
         """A reader is at `position`, blocked for the bytes up to `waiting_to` if that is not None."""
@@ -94,7 +100,7 @@ class Audience:
         known = self._streams.get(stream)
         if known is not None:
             known.wants_all = True
-        return known is not None
+        return known is not None or stream in self._prefetches
 
     def play(self, stream: StreamId, *, playing: bool, implied: bool) -> None:
         """`play()` or `pause()` was called; `implied` by a first blocked read, which counts only if neither was."""
@@ -129,6 +135,16 @@ class Audience:
     def readers(self) -> tuple[Reader, ...]:
         """Every reader, the blocked ones of each stream first."""
         return tuple(reader for stream in self._streams.values() for reader in stream.readers())
+
+    @property
+    def prefetched(self) -> bool:
+        """Whether the whole asset is wanted by one that does not read it."""
+        return bool(self._prefetches)
+
+    @property
+    def unread(self) -> bool:
+        """Whether it is wanted by such alone."""
+        return bool(self._prefetches) and not self._streams
 
     @property
     def priority(self) -> Priority:

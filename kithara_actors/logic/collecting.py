@@ -106,8 +106,7 @@ def fields_of(headers: Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]
 
 def check_head_size(url: str, headers: Iterable[tuple[str, str]]) -> None:
     """ProtocolError if the answer's head cannot be passed on."""
-    texts = (url, *itertools.chain.from_iterable(headers))
-    size = sum(len(text.encode("utf-8", "replace")) for text in texts)
+    size = len("".join((url, *itertools.chain.from_iterable(headers))).encode("utf-8", "replace"))
     if size > HEAD_LIMIT:
         raise ProtocolError(f"the headers of the answer and its URL have {size} bytes: at most {HEAD_LIMIT} are taken")
 

@@ -48,7 +48,8 @@ class Running:
 class Situation:
     """`answered` is False until a first answer was accepted; `ranges` tells whether the server has them.
 
-    `want_length` and `want_all` say that somebody waits for the head, or for every byte.
+    `want_length` and `want_all` say that somebody waits for the head, or for every byte; `prefetched` that all of it
+    is wanted by one that does not wait.
     """
 
     answered: bool
@@ -59,6 +60,7 @@ class Situation:
     running: tuple[Running, ...]
     want_length: bool = False
     want_all: bool = False
+    prefetched: bool = False
     near: int = NEAR
 
 
@@ -73,10 +75,11 @@ class Want:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to cut, then what to start."""
+    """What to cut, then what to start; what runs and is needed more than its kind says is raised to another."""
 
     cut: tuple[RequestId, ...] = ()
     start: tuple[Want, ...] = ()
+    raised: tuple[tuple[RequestId, FetchKind], ...] = ()
 
 
 def plan(now: Situation) -> Plan:
@@ -87,42 +90,69 @@ def plan(now: Situation) -> Plan:
         return _from_the_front(now)
     cut, start = _demand(now)
     if not start and not cut:
-        start = _ahead(now)
-    return Plan(cut, start)
+        cut, start = _ahead(now)
+    return Plan(cut, start, _raised(now, cut))
 
 
 def _first(now: Situation) -> Plan:
     """Only one request runs before the first answer, so that only one can say what the asset is."""
+    end = _first_end(now)
     if now.running:
-        return Plan()
-    whole = now.want_all or any(reader.look_ahead is None for reader in now.readers)
-    if whole:
-        return Plan(start=(Want(0, None, FetchKind.DEMAND),))
+        return Plan() if end == 0 else Plan(raised=_all_as_demand(now))
+    if now.prefetched:
+        return Plan(start=(Want(0, None, FetchKind.PREFETCH if end == 0 else FetchKind.DEMAND),))
+    return Plan() if end == 0 else Plan(start=(Want(0, end, FetchKind.DEMAND),))
+
+
+def _first_end(now: Situation) -> int | None:
+    """How much of the front is wanted at first by those who read: None for all, 0 for nothing."""
+    if now.want_all or any(reader.look_ahead is None for reader in now.readers):
+        return None
     ahead = max((reader.look_ahead or 0 for reader in now.readers), default=0)
     if ahead:
-        return Plan(start=(Want(0, ahead, FetchKind.DEMAND),))
+        return ahead
     waiting = [reader for reader in now.readers if reader.waiting_to is not None]
     if waiting:
-        reader = waiting[0]
         # A reader that is not at the start learns the length with one byte; its own range follows.
-        end = reader.waiting_to if reader.position == 0 else 1
-        return Plan(start=(Want(0, end, FetchKind.DEMAND),))
-    if now.want_length:
-        return Plan(start=(Want(0, 1, FetchKind.DEMAND),))
-    return Plan()
+        return waiting[0].waiting_to if waiting[0].position == 0 else 1
+    return 1 if now.want_length else 0
 
 
 def _from_the_front(now: Situation) -> Plan:
     """Without ranges there is one way to any byte: all that comes before it."""
+    lacking = now.want_all or any(_missing(now, reader) is not None for reader in now.readers)
     if now.running:
-        return Plan()
+        return Plan(raised=_all_as_demand(now)) if lacking else Plan()
     at = now.coverage.covered_end(0)
     if now.total is not None and at >= now.total:
         return Plan()
     # Somewhere behind `at` for every reader that lacks something: there are no islands.
-    if now.want_all or any(_missing(now, reader) is not None for reader in now.readers):
-        return Plan(start=(Want(at, None, FetchKind.DEMAND),))
+    if lacking or now.prefetched:
+        return Plan(start=(Want(at, None, FetchKind.DEMAND if lacking else FetchKind.PREFETCH),))
     return Plan()
+
+
+def _all_as_demand(now: Situation) -> tuple[tuple[RequestId, FetchKind], ...]:
+    kind = FetchKind.DEMAND
+    return tuple((run.request, kind) for run in now.running if run.kind is not kind and not run.cancelling)
+
+
+def _raised(now: Situation, cut: tuple[RequestId, ...]) -> tuple[tuple[RequestId, FetchKind], ...]:
+    """What a blocked reader waits for is demand, whatever it was started as; what a reader comes to is read-ahead."""
+    raised: dict[RequestId, FetchKind] = {}
+    for reader in now.readers:
+        missing = _missing(now, reader)
+        if missing is None:
+            continue
+        blocked = reader.waiting_to is not None and missing < reader.waiting_to
+        server = _serving(now.running, missing, now.near if blocked else None)
+        if server is None or server.request in cut:
+            continue
+        if blocked and server.kind is not FetchKind.DEMAND:
+            raised[server.request] = FetchKind.DEMAND
+        elif server.kind.in_background:
+            raised.setdefault(server.request, FetchKind.READ_AHEAD)
+    return tuple(raised.items())
 
 
 def _demand(now: Situation) -> tuple[tuple[RequestId, ...], tuple[Want, ...]]:
@@ -143,8 +173,9 @@ def _demand(now: Situation) -> tuple[tuple[RequestId, ...], tuple[Want, ...]]:
         return (), ()
     if all(_is_tail(now, want) for want in wants):
         return (), _apart(wants)
-    cut = tuple(run.request for run in now.running if run.request not in keep and not run.cancelling)
-    return cut, _apart(wants)
+    # The one byte that told the length comes with the answer: to cut that would cost its connection, and save nothing.
+    spare = [run for run in now.running if run.request not in keep and not run.cancelling and run.end != 1]
+    return tuple(run.request for run in spare), _apart(wants)
 
 
 def _apart(wants: list[Want]) -> tuple[Want, ...]:
@@ -220,12 +251,22 @@ def _least(one: int | None, other: int | None) -> int | None:
     return min(one, other)
 
 
-def _ahead(now: Situation) -> tuple[Want, ...]:
-    """Read-ahead for readers that have less than they should; else, with nothing running, fill."""
-    if now.running:
-        return ()
+def _ahead(now: Situation) -> tuple[tuple[RequestId, ...], tuple[Want, ...]]:
+    """Read-ahead for readers that have less than they should; else, with nothing running, fill, then prefetch, which
+    makes way for read-ahead elsewhere."""
+    if any(run.kind is not FetchKind.PREFETCH for run in now.running):
+        return (), ()
+    wants = _for_readers(now)
+    if not now.running:
+        return (), wants or (_fill(now, FetchKind.PREFETCH, FetchKind.PREFETCH) if now.prefetched else ())
+    if not wants or wants[0].kind is not FetchKind.READ_AHEAD or _serving(now.running, wants[0].start, None):
+        return (), ()
+    return tuple(run.request for run in now.running if not run.cancelling), wants
+
+
+def _for_readers(now: Situation) -> tuple[Want, ...]:
     if now.want_all or any(reader.look_ahead is None for reader in now.readers):
-        return _fill(now)
+        return _fill(now, FetchKind.READ_AHEAD, FetchKind.FILL)
     for reader in now.readers:
         if not reader.look_ahead:
             continue
@@ -239,13 +280,14 @@ def _ahead(now: Situation) -> tuple[Want, ...]:
     return ()
 
 
-def _fill(now: Situation) -> tuple[Want, ...]:
+def _fill(now: Situation, follow: FetchKind, rest: FetchKind) -> tuple[Want, ...]:
     """What follows a reader first, then the gaps from the front."""
     for reader in now.readers:
         at = now.coverage.covered_end(reader.position)
         if now.total is None or at < now.total:
-            return (Want(at, _limit(now, at), FetchKind.READ_AHEAD),)
+            return (Want(at, _limit(now, at), follow),)
     if now.total is None:
-        return ()
+        at = now.coverage.covered_end(0)
+        return (Want(at, _limit(now, at), rest),) if now.prefetched else ()
     gap = now.coverage.first_gap(0, now.total)
-    return () if gap is None else (Want(gap[0], gap[1], FetchKind.FILL),)
+    return () if gap is None else (Want(gap[0], gap[1], rest),)

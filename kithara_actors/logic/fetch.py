@@ -28,6 +28,7 @@ from kithara_actors.logic.fetch_steps import (
     Ended,
     Event,
     Lost,
+    Preempt,
     Run,
     Start,
     StopAttempt,
@@ -55,6 +56,7 @@ __all__ = [
     "Event",
     "FetchBook",
     "Lost",
+    "Preempt",
     "Run",
     "Start",
     "State",
@@ -66,6 +68,7 @@ WORKER_LOST = "WORKER_LOST"
 RENEWED = "RENEWED"
 RETURNED = "RETURNED"
 CLEARED = "CLEARED"
+PREEMPTED = "PREEMPTED"
 _GONE = frozenset({401, 403, 404, 410})
 """What a server answers when the place that a redirect named is none any more, such as a signed URL of yesterday."""
 
@@ -92,7 +95,12 @@ class _Life:
     retries: int = 0
     begun: bool = False
     moving: bool = False
+    yielding: bool = False
+    whole: bool = False
+    """Whether the attempt that is current was answered with all of it: cut, it would begin at the front."""
     renewed: bool = False
+    renew: bool = False
+    """Whether the next attempt is to be made as who was asked anew says."""
     reason: CancelReason | None = None
 
 
@@ -113,7 +121,7 @@ class FetchBook:
         self._policy = policy
         self._asks = asks
         self._lives: dict[RequestId, _Life] = {}
-        self._attempts = attempts or itertools.count(1)
+        self._attempts = (attempts or itertools.count(1)).__next__
         self._suspicions = suspicions or (lambda _, since: Suspicion(since))
 
     def handle(self, event: Event, draw: float) -> list[Action]:
@@ -132,6 +140,7 @@ class FetchBook:
                 life = self._current(request, attempt)
                 if life is not None and life.spec.collection is None:
                     life.spec = _pinned(life.spec, event)
+                    life.whole = not event.partial
                 return []
             case Ended(request, attempt):
                 life = self._current(request, attempt)
@@ -150,6 +159,8 @@ class FetchBook:
                 return [AskSlot(request)]
             case Told(request, attempt, failure):
                 return self._told(request, attempt, failure)
+            case Preempt(request):
+                return self._preempt(request)
             case Cancel(request, reason):
                 return self._cancel(request, reason)
 
@@ -200,11 +211,12 @@ class FetchBook:
             return [self._end(life, total=spec.total)]
         return []
 
-    def _next_attempt(self, life: _Life, *, renew: bool = False) -> Ask | Run:
-        life.attempt = next(self._attempts)
-        life.begun = life.moving = False
+    def _next_attempt(self, life: _Life) -> Ask | Run:
+        life.attempt = self._attempts()
+        life.begun = life.moving = life.whole = False
         if self._asks or life.spec.calls:
             life.state = State.ASKING
+            renew, life.renew = life.renew, False
             return Ask(life.spec, life.attempt, renew)
         life.state = State.RUNNING
         return _run(life)
@@ -215,6 +227,8 @@ class FetchBook:
             return []
         if failure is not None:
             return [self._end(life, failure=failure, gave_up=self._gave_up(life, failure))]
+        if life.yielding:
+            return self._yield(life)
         life.state = State.RUNNING
         return [_run(life)]
 
@@ -236,10 +250,10 @@ class FetchBook:
         if life.moving and event.cancelled and event.failure is None:
             life.retries += 1
             move = BackOff(life.spec, life.attempt, max(life.tries, 1), 0.0, CLEARED)
-            return [move, self._next_attempt(life)]
+            return [move, *self._go_on(life)]
         if event.cancelled and event.failure is None:
-            # Cut for an incarnation that is gone, and why is not known here: whoever wanted it will say so again.
-            return [self._next_attempt(life)]
+            # Cut for another, or for an incarnation that is gone: whoever wanted it then will say so again.
+            return self._go_on(life)
         failure = event.failure or Failure("InternalError", "an attempt ended with neither a result nor an error")
         if life.spec.place is not None and not moved:
             # Nothing came from where redirects had led: the next attempt asks the original for the way.
@@ -247,13 +261,13 @@ class FetchBook:
             if _is_gone(failure):
                 life.retries += 1
                 back = BackOff(life.spec, life.attempt, max(life.tries, 1), 0.0, RETURNED)
-                return [back, self._next_attempt(life)]
+                return [back, *self._go_on(life)]
         if event.renewable and not life.renewed:
             # Once for each piece that landed: who refuses what was renewed just now means it.
-            life.renewed = True
+            life.renewed = life.renew = True
             life.retries += 1
             renewal = BackOff(life.spec, life.attempt, max(life.tries, 1), 0.0, RENEWED)
-            return [renewal, self._next_attempt(life, renew=True)]
+            return [renewal, *self._go_on(life)]
         if self._policy.renews(life.landed - life.mark):
             life.mark = life.landed
             life.tries = 0
@@ -263,6 +277,7 @@ class FetchBook:
                 return [self._end(life, failure=final, gave_up=self._gave_up(life, final))]
             case Again(delay):
                 life.state = State.BACKING_OFF
+                life.yielding = False
                 life.retries += 1
                 return [BackOff(life.spec, life.attempt, life.tries, delay, failure.kind)]
 
@@ -285,17 +300,37 @@ class FetchBook:
             return [self._end(life, failure=life.suspicion.verdict)]
         life.retries += 1
         back = BackOff(life.spec, life.attempt, max(life.suspicion.losses, 1), 0.0, WORKER_LOST)
-        return [back, self._next_attempt(life)]
+        return [back, *self._go_on(life)]
 
     def _cleared(self, life: _Life, landed: int) -> list[Action]:
         """Make room for the next suspect, unless that would cost what cannot be asked for again from the middle."""
-        if life.spec.collection is not None or not life.spec.ranged or life.state is State.CANCELLING or life.moving:
+        if not _goes_on(life) or life.state is State.CANCELLING or life.moving or life.yielding:
             return []
         life.suspicion.landed(landed)
         if life.suspicion.suspect:
             return []
         life.moving = True
         return [StopAttempt(life.spec.request, life.attempt)]
+
+    def _preempt(self, request: RequestId) -> list[Action]:
+        life = self._lives.get(request)
+        if life is None or not _goes_on(life) or life.whole or life.yielding:
+            return []
+        if life.state not in (State.ASKING, State.RUNNING):
+            return []  # it has given its slot back, or is about to
+        life.yielding = True
+        return [] if life.moving or life.state is State.ASKING else [StopAttempt(request, life.attempt)]
+
+    def _go_on(self, life: _Life) -> list[Action]:
+        """Another attempt in the same slot, unless that is promised to another request."""
+        return self._yield(life) if life.yielding else [self._next_attempt(life)]
+
+    def _yield(self, life: _Life) -> list[Action]:
+        life.yielding = False
+        life.state = State.QUEUED_AGAIN
+        life.retries += 1
+        back = BackOff(life.spec, life.attempt, max(life.tries, 1), 0.0, PREEMPTED)
+        return [back, AskSlot(life.spec.request)]
 
     def _cancel(self, request: RequestId, reason: CancelReason) -> list[Action]:
         life = self._lives.get(request)
@@ -329,6 +364,11 @@ def _run(life: _Life) -> Run:
 def _where(life: _Life) -> int:
     """Where the next attempt begins: what is collected for a caller is of one answer, never of two."""
     return life.landed if life.spec.collection is None else life.spec.start
+
+
+def _goes_on(life: _Life) -> bool:
+    """Whether an attempt that is cut costs no byte that has landed."""
+    return life.spec.collection is None and life.spec.ranged
 
 
 def _all_landed(life: _Life) -> bool:

@@ -25,6 +25,7 @@ __all__ = [
     "Ended",
     "Event",
     "Lost",
+    "Preempt",
     "Run",
     "Start",
     "StopAttempt",
@@ -72,6 +73,7 @@ class Answered:
     validator: Validator
     ranged: bool = True
     place: Place | None = None
+    partial: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +132,13 @@ class Told:
 
 
 @dataclass(frozen=True, slots=True)
+class Preempt:
+    """Another is to have the request's slot: cut it, and queue it again. It goes on from where it has come to."""
+
+    request: RequestId
+
+
+@dataclass(frozen=True, slots=True)
 class Cancel:
     """End the request."""
 
@@ -137,7 +146,7 @@ class Cancel:
     reason: CancelReason
 
 
-Event = Start | Adopt | Begun | Answered | Ended | Lost | Cleared | DelayOver | Told | Cancel
+Event = Start | Adopt | Begun | Answered | Ended | Lost | Cleared | DelayOver | Told | Preempt | Cancel
 
 
 # --- Actions --------------------------------------------------------------------------------------------------
@@ -180,7 +189,8 @@ class StopAttempt:
 @dataclass(frozen=True, slots=True)
 class BackOff:
     """Give the slot back and ask for one after `delay` seconds. After a lost worker, for a renewal, for a return to
-    the original URL and for a move to another worker that is 0, and the slot is kept."""
+    the original URL and for a move to another worker that is 0, and the slot is kept. For one that was preempted it is
+    0 too, and `AskSlot` follows at once."""
 
     spec: FetchSpec
     attempt: int

@@ -1,5 +1,5 @@
-"""Commands from actor to actor, grouped by receiver, those to a Source in `to_source`, to the Collector in
-`to_collector`. Each docstring names the sender.
+"""Commands from actor to actor, grouped by receiver, those to a Source, the Collector, the Registry and the EventBus in
+`to_source`, `to_collector`, `to_registry` and `to_event_bus`. Each docstring names the sender.
 
 Tags: Source 32–63, Registry 64–79, Downloader 80–95, AssetStore 96–111, EventBus 112–127, Collector 128–143.
 """
@@ -12,6 +12,22 @@ from actors.messages.command import Command
 from kithara_actors.errors import Failure
 from kithara_actors.messages.records import FetchSpec, InHand
 from kithara_actors.messages.to_collector import COLLECTOR_COMMANDS, Abandon, Collect, CollectedHead
+from kithara_actors.messages.to_event_bus import EVENT_BUS_COMMANDS, AddSubscriber, Publish, RemoveSubscriber
+from kithara_actors.messages.to_registry import (
+    REGISTRY_COMMANDS,
+    CancelFetch,
+    Done,
+    EndRequests,
+    Fetch,
+    Parked,
+    PeerGone,
+    Readmit,
+    Reconsider,
+    Recounted,
+    Released,
+    Requeue,
+    SetPriority,
+)
 from kithara_actors.messages.to_source import (
     SOURCE_COMMANDS,
     Announce,
@@ -19,6 +35,7 @@ from kithara_actors.messages.to_source import (
     AssetReady,
     AssetRefused,
     Attach,
+    AttachPrefetch,
     Detach,
     FetchCancelled,
     FetchDone,
@@ -31,7 +48,7 @@ from kithara_actors.messages.to_source import (
     WantLength,
 )
 from kithara_actors.messages.worker import WORKER_COMMANDS
-from kithara_actors.values import CancelReason, ContentId, Priority, RequestId
+from kithara_actors.values import CancelReason, ContentId, RequestId
 
 __all__ = [
     "COMMANDS",
@@ -44,6 +61,7 @@ __all__ = [
     "AssetReady",
     "AssetRefused",
     "Attach",
+    "AttachPrefetch",
     "BackoffOver",
     "CallAnswered",
     "CallLate",
@@ -63,10 +81,12 @@ __all__ = [
     "FetchOver",
     "Parked",
     "PeerGone",
+    "Preempt",
     "Publish",
     "ReaderAt",
     "Readmit",
     "Readmitted",
+    "Reconsider",
     "Recount",
     "Recounted",
     "ReleaseAsset",
@@ -77,102 +97,12 @@ __all__ = [
     "SetPriority",
     "WantAll",
     "WantLength",
+    "WatchLoads",
     "WatchSuspects",
     "WorkerGone",
     "WorkerRetires",
     "WorkerUp",
 ]
-
-
-# --- Registry -------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Fetch(Command):
-    """Source or Collector → Registry: run this when a slot is free. One end: FetchDone, FetchFailed, FetchCancelled."""
-
-    TAG = 64
-    spec: FetchSpec
-
-
-@dataclass(frozen=True, slots=True)
-class CancelFetch(Command):
-    """Source or Collector → Registry: end this request, wherever it is."""
-
-    TAG = 65
-    request: RequestId
-    reason: CancelReason
-
-
-@dataclass(frozen=True, slots=True)
-class SetPriority(Command):
-    """Source → Registry: the peer's class is now this."""
-
-    TAG = 66
-    peer: str
-    priority: Priority
-
-
-@dataclass(frozen=True, slots=True)
-class Readmit(Command):
-    """Downloader → Registry: it has begun anew and knows of no request; answered by `Readmitted`."""
-
-    TAG = 73
-
-
-@dataclass(frozen=True, slots=True)
-class Recounted(Command):
-    """Downloader → Registry, the answer to `Recount`: the requests that it knows of, each once."""
-
-    TAG = 74
-    requests: tuple[InHand, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Parked(Command):
-    """Downloader → Registry: the request backs off and holds no slot meanwhile."""
-
-    TAG = 67
-    request: RequestId
-
-
-@dataclass(frozen=True, slots=True)
-class Requeue(Command):
-    """Downloader → Registry: the back-off is over; queue the request at the head of its queue."""
-
-    TAG = 68
-    request: RequestId
-
-
-@dataclass(frozen=True, slots=True)
-class Released(Command):
-    """Downloader → Registry: the request has ended; its slot is free."""
-
-    TAG = 69
-    request: RequestId
-
-
-@dataclass(frozen=True, slots=True)
-class EndRequests(Command):
-    """System → Registry and Downloader: the system stops; end everything. Answered with `Done`."""
-
-    TAG = 70
-
-
-@dataclass(frozen=True, slots=True)
-class Done(Command):
-    """The answer to `EndRequests`: how many requests have still to end."""
-
-    TAG = 71
-    pending: int
-
-
-@dataclass(frozen=True, slots=True)
-class PeerGone(Command):
-    """Source → Registry: the peer has ended and has no request left."""
-
-    TAG = 72
-    peer: str
 
 
 # --- Downloader -----------------------------------------------------------------------------------------------
@@ -214,6 +144,15 @@ class CancelAdmitted(Command):
     TAG = 81
     request: RequestId
     reason: CancelReason
+
+
+@dataclass(frozen=True, slots=True)
+class Preempt(Command):
+    """Registry → Downloader: another request is to have the slot of this one. It is cut, gives its slot back (`Parked`)
+    and asks for another (`Requeue`); nothing happens to one whose server would begin it anew."""
+
+    TAG = 92
+    request: RequestId
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,6 +223,13 @@ class WorkerRetires(Command):
     worker: int
 
 
+@dataclass(frozen=True, slots=True)
+class WatchLoads(Command):
+    """Timers → Downloader: look at what runs: is it slow, and how much has landed?"""
+
+    TAG = 91
+
+
 # --- AssetStore -----------------------------------------------------------------------------------------------
 
 
@@ -324,58 +270,16 @@ class ReleaseAsset(Command):
     source: str
 
 
-# --- EventBus -------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Publish(Command):
-    """Anyone → EventBus: an encoded event and its scope (0 for none); `serial` is of its publisher's counting."""
-
-    TAG = 112
-    IDEMPOTENT = True
-    serial: int
-    asset: int
-    stream: int
-    event: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class AddSubscriber(Command):
-    """Subscription → EventBus: events from here on go to this subscriber too."""
-
-    TAG = 113
-    IDEMPOTENT = True
-    subscriber: int
-
-
-@dataclass(frozen=True, slots=True)
-class RemoveSubscriber(Command):
-    """Subscription → EventBus: it was closed."""
-
-    TAG = 114
-    IDEMPOTENT = True
-    subscriber: int
-
-
 COMMANDS: tuple[type[Command], ...] = (
     *WORKER_COMMANDS,
     *SOURCE_COMMANDS,
     *COLLECTOR_COMMANDS,
-    Fetch,
-    CancelFetch,
-    SetPriority,
-    Readmit,
-    Recounted,
-    Parked,
-    Requeue,
-    Released,
-    EndRequests,
-    Done,
-    PeerGone,
+    *REGISTRY_COMMANDS,
     Admitted,
     Recount,
     Readmitted,
     CancelAdmitted,
+    Preempt,
     BackoffOver,
     WorkerUp,
     WorkerGone,
@@ -383,10 +287,9 @@ COMMANDS: tuple[type[Command], ...] = (
     CallLate,
     WatchSuspects,
     WorkerRetires,
+    WatchLoads,
     AcquireAsset,
     CommitAsset,
     ReleaseAsset,
-    Publish,
-    AddSubscriber,
-    RemoveSubscriber,
+    *EVENT_BUS_COMMANDS,
 )

@@ -15,26 +15,26 @@ __all__ = ["COLLECTOR_COMMANDS", "Abandon", "Collect", "CollectedHead"]
 
 @dataclass(frozen=True, slots=True)
 class Collect(Command):
-    """System → Collector: somebody waits for the answer to this request; the table of those who wait has its spec."""
+    """System → Collector: somebody waits for the answers to these requests; their specs are in a table."""
 
     TAG = 128
-    request: RequestId
+    requests: tuple[RequestId, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Abandon(Command):
-    """System → Collector: nobody waits for this request any more; end it."""
+    """System → Collector: nobody waits for these requests any more; end them."""
 
     TAG = 129
-    request: RequestId
+    requests: tuple[RequestId, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class CollectedHead(Command):
     """Downloader → Collector: an attempt was answered so; a later attempt's head replaces it.
 
-    `url` is the final one. `headers` are as they were sent, repeated ones too. `total` is the length of the
-    representation, None where the answer does not tell.
+    With an `end` the request has ended well, as `FetchDone` says it. `url` is the final one. `headers` are as they were
+    sent, repeated ones too. `total` is the length of the representation, None where the answer does not tell.
     """
 
     TAG = 130
@@ -44,6 +44,7 @@ class CollectedHead(Command):
     total: int | None
     url: str = field(repr=False)
     headers: tuple[tuple[str, str], ...] = field(repr=False)
+    end: int | None = None
 
 
 COLLECTOR_COMMANDS: tuple[type[Command], ...] = (Collect, Abandon, CollectedHead)

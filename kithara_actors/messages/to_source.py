@@ -19,6 +19,7 @@ __all__ = [
     "AssetReady",
     "AssetRefused",
     "Attach",
+    "AttachPrefetch",
     "Detach",
     "FetchCancelled",
     "FetchDone",
@@ -43,8 +44,16 @@ class Attach(Command):
 
 
 @dataclass(frozen=True, slots=True)
+class AttachPrefetch(Command):
+    """System → Source: the whole asset is wanted, by nobody who reads it. Ends with `Detach`."""
+
+    TAG = 47
+    stream: StreamId
+
+
+@dataclass(frozen=True, slots=True)
 class Detach(Command):
-    """Stream → Source: a stream was closed; `last` when no other is open."""
+    """Stream or prefetch → Source: it was closed; `last` when no other is open."""
 
     TAG = 33
     stream: StreamId
@@ -71,7 +80,7 @@ class WantLength(Command):
 
 @dataclass(frozen=True, slots=True)
 class WantAll(Command):
-    """Stream → Source: a caller waits for the complete asset."""
+    """Stream or prefetch → Source: a caller waits for the complete asset."""
 
     TAG = 36
     stream: StreamId
@@ -183,6 +192,7 @@ class Announce(Command):
 
 SOURCE_COMMANDS: tuple[type[Command], ...] = (
     Attach,
+    AttachPrefetch,
     Detach,
     ReaderAt,
     WantLength,

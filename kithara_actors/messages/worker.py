@@ -126,7 +126,9 @@ class AttemptEnded(Command):
 
     `end` is the absolute offset up to which bytes have landed; `complete` says that all that was asked or announced
     has; `total` is the length, once it is certain; `broke` marks a body that ended before its announced end.
-    `status` is that of an answer that was not accepted, which took `seconds`; None without such.
+    `status` is that of an answer that was not accepted, which took `seconds`; None without such. `stalled`: it broke
+    since nothing of the body came for the inactivity limit. `head` is that of the accepted answer, where it was not
+    told before: the whole answer came at once.
     """
 
     TAG = 19
@@ -140,6 +142,8 @@ class AttemptEnded(Command):
     failure: Failure | None
     status: int | None = None
     seconds: float = 0.0
+    stalled: bool = False
+    head: AttemptHeaders | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -180,7 +180,7 @@ class Stream(io.BufferedIOBase):
         if target != self._position:
             self._reach.check(target)
         with self._state:
-            self._position = target
+            self._position = self._bytes.reading.position = target
             self._moves += 1
             self._own.follow(target)
         return target
@@ -394,7 +394,7 @@ class Stream(io.BufferedIOBase):
     def _advance(self, start: int, count: int, moves: int) -> None:
         with self._state:
             if self._moves == moves:
-                self._position = start + count
+                self._position = self._bytes.reading.position = start + count
                 self._own.follow(self._position)
         if self._link.listening:
             self._told.read(start, count, self.length)

@@ -6,7 +6,8 @@ Runs in the caller's thread and never waits on an actor. No lock is held while i
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import NoReturn, TypeVar
 
 from actors.clock import monotonic
@@ -14,9 +15,10 @@ from actors.memory.progress import Waiter
 from kithara_actors.assets.content import Content, View
 from kithara_actors.errors import Failure, InternalError, ReadTimeout, ResourceChanged, SystemStopped, restore
 from kithara_actors.logic.demand import NEAR
+from kithara_actors.logic.leads import Reading
 from kithara_actors.messages.commands import ReaderAt, SetPlaying, WantAll, WantLength
 from kithara_actors.stream.link import Link
-from kithara_actors.values import Phase, StreamId
+from kithara_actors.values import FetchKind, Phase, StreamId
 
 __all__ = ["ByteWaiter"]
 
@@ -42,7 +44,9 @@ class ByteWaiter:
         self.link = link
         self.error: Exception | None = None
         self.touched = False
+        self.reading = Reading()
         self._content = content
+        content.readings[stream] = self.reading
         self._look_ahead = look_ahead
         self._read_timeout = read_timeout
         self._lock = threading.RLock()
@@ -104,6 +108,7 @@ class ByteWaiter:
         if self._leaving and not self._users and not self._released:
             self._released = True
             self._drop_waiters()
+            self._content.readings.pop(self.stream, None)
             self._content.release()
 
     def _drop_waiters(self) -> None:
@@ -120,8 +125,10 @@ class ByteWaiter:
                 return
             successor.retain()  # open, since the old one holds it and is held by us
             self._drop_waiters()
+            self._content.readings.pop(self.stream, None)
             self._content.release()
             self._content = successor
+            successor.readings[self.stream] = self.reading
 
     # --- Errors
 
@@ -156,6 +163,7 @@ class ByteWaiter:
         """
         reached = self._reached(content, start, end)
         if reached is not None:
+            self.reading.last = min(reached, end)
             self._report(min(reached, end))
             return reached
         if not self._play_known:
@@ -182,12 +190,27 @@ class ByteWaiter:
 
         try:
             mine = within is not None and (self._read_timeout is None or within < self._read_timeout)
-            return self._until(
-                content, look, again, within if mine else self._read_timeout, concerned, lasting=not mine
-            )
+            with self._waiting(start):
+                reached = self._until(
+                    content, look, again, within if mine else self._read_timeout, concerned, lasting=not mine
+                )
+                self.reading.last = min(reached, end)
+                return reached
         except BaseException:
             self.link.tell(ReaderAt(self.stream, start, None))
             raise
+
+    @contextmanager
+    def _waiting(self, start: int) -> Iterator[None]:
+        """While the block runs a call waits for bytes from `start` on, for who wants to know."""
+        call = object()
+        self.reading.waits[call] = start
+        try:
+            yield
+        finally:
+            # In this order: who looks in between takes it for one that waits or has waited just now.
+            self.reading.waited = monotonic()
+            del self.reading.waits[call]
 
     def _report(self, position: int) -> None:
         """Say where a reader is that the download may run ahead of only so far."""
@@ -211,7 +234,8 @@ class ByteWaiter:
 
         tell()
         try:
-            return self._until(content, look, tell, self._read_timeout)
+            with self._waiting(0):
+                return self._until(content, look, tell, self._read_timeout)
         except (ResourceChanged, SystemStopped, ReadTimeout):
             raise
         except OSError as error:
@@ -258,6 +282,8 @@ class ByteWaiter:
         """Whether a fetch under way will soon reach the first missing byte, as far as is known here."""
         missing = content.available(start)
         for lane in content.view.lanes:
+            if lane.spec.kind is not FetchKind.DEMAND:
+                continue  # nobody knows yet that it is waited for
             landed = content.block.landed(lane.slot, lane.generation)
             if landed is not None and 0 <= missing - landed <= NEAR and (lane.end is None or missing < lane.end):
                 return content.block.has_head

@@ -78,14 +78,25 @@ class Fault:
     """Write exactly these bytes, then close."""
     hold: threading.Event | None = None
     """Wait for this gate before the answer (and then `delay`)."""
+    hold_after: int | None = None
+    """Send so many body bytes first: the answer begins at once, and waits for `hold` there."""
     extra: bytes = b""
     """Bytes behind the declared body, if that was sent to its end."""
 
     def __post_init__(self) -> None:
         """Refuse what cannot be meant."""
-        for number in (self.cut_after, self.reset_after, self.stall_after, self.delay, self.short_by):
+        for number in (
+            self.cut_after,
+            self.reset_after,
+            self.stall_after,
+            self.delay,
+            self.short_by,
+            self.hold_after,
+        ):
             if number is not None and number < 0:
                 raise ValueError(f"a fault has no negative numbers: {number}")
+        if self.hold_after is not None and self.hold is None:
+            raise ValueError("hold_after needs a gate to hold at")
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +139,8 @@ class Answer:
     rate: float | None
     delay: float
     hold: threading.Event | None
+    hold_after: int | None
+    """Body bytes after which `hold` is waited for; None: before the header."""
     silent: bool
 
 
@@ -323,6 +336,7 @@ def plan(request: Request, resource: Resource | None, fault: Fault | None) -> An
         rate=message.source.rate if message.source is not None else None,
         delay=delay,
         hold=fault.hold,
+        hold_after=fault.hold_after,
         silent=fault.stall_headers,
     )
 

@@ -223,10 +223,8 @@ class Connection:
             self._log.end(number, client_closed=gone)
 
     def _answer(self, number: int, answer: Answer) -> bool:
-        if answer.hold is not None:
-            # An event cannot be polled together with a socket: a look at each in turn.
-            while not answer.hold.wait(0.01):
-                self._wire.pause(0)
+        if answer.hold_after is None:
+            self._held(answer)
         if answer.silent:
             self._wire.pause(None)
         if answer.delay:
@@ -243,6 +241,12 @@ class Connection:
             # Lingering for no time at all makes close() a reset.
             self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         return answer.ending is Ending.KEEP
+
+    def _held(self, answer: Answer) -> None:
+        if answer.hold is not None:
+            # An event cannot be polled together with a socket: a look at each in turn.
+            while not answer.hold.wait(0.01):
+                self._wire.pause(0)
 
     def _send_body(self, number: int, answer: Answer) -> None:
         sent = 0
@@ -261,10 +265,14 @@ class Connection:
     def _paced(self, answer: Answer) -> Iterator[memoryview]:
         """The body in pieces, each at the time its last byte would be through at the rate."""
         position, end, rate = answer.first, answer.first + answer.count, answer.rate
+        gate = end if answer.hold_after is None else min(end, position + answer.hold_after)
         step = VIEW if rate is None else max(1, int(rate * _PIECE_SECONDS))
         due = time.monotonic()
         while position < end:
-            piece = answer.view(position, min(end, position + step))
+            if position == gate:
+                self._held(answer)
+                gate = end
+            piece = answer.view(position, min(gate, position + step))
             if rate is None:
                 # A reader fast enough would never let the origin wait, and so never stop.
                 self._wire.pause(0)
