@@ -16,7 +16,8 @@ counted ("refused"), and wrong only if there are more of them than kills can exp
 
 Ends with 1, and a line for each problem, if a byte was wrong, a read or call failed, or made no progress for longer
 than --patience, a request has not exactly one terminal event or anything after it, an actor that was crashed is not
-up again, `stop` left something, or a thread, process, descriptor, shared memory or temporary file is left.
+up again, `stop` left something, what was put on record with --record is not decided in the same way again, or a
+thread, process, descriptor, shared memory or temporary file is left.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from storm.faults import Faults
 from storm.load import Load
+from storm.replay import replay
 from storm.report import Counting, resident, tell
 from storm.schedule import FAULTS, Due, schedule
 from storm.server import Server
@@ -91,6 +93,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--workers", type=int, default=3, help="worker processes (default 3)")
     parser.add_argument("--faults", nargs="+", choices=FAULTS, default=FAULTS, help="only these kinds")
     parser.add_argument("--patience", type=float, default=30.0, help="seconds after which it is a hang (default 30)")
+    parser.add_argument("--record", metavar="FILE", help="put on record what is decided, and replay it at the end")
     parser.add_argument("--disk", action="store_true", help="keep the assets in files instead of in memory")
     return parser
 
@@ -124,6 +127,7 @@ def _run(
             retry_cap=1.0,
             memory_limit=64 * 1024 * 1024,
             cache_dir=cache,
+            record=options.record,
         )
     restarted: Counter[str] = Counter()
     events = system.subscribe(_CAPACITY)
@@ -149,6 +153,8 @@ def _run(
         listener.join(30)
         if cache is not None:
             shutil.rmtree(cache, ignore_errors=True)
+    if options.record is not None:
+        replay(options.record, tally)
     for name, trap in saboteur.sprung:
         faults.done[f"crash {'source' if name.startswith('source-') else name}"] += 1
         if trap.moment != "start" and not name.startswith("source-"):

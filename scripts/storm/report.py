@@ -70,6 +70,8 @@ def tell(tally: Tally, counts: Mapping[str, Counter[str]], logged: Counter[str],
         if not name.startswith("source-"):
             print(f"{'  restarts of ' + name:33}{tally.restarted[name]:>9}")
     print(f"{'lines logged':33}{sum(logged.values()):>9}")
+    if tally.recorded:
+        print(f"{'decisions replayed':33}{tally.replayed:>9}")
     for name, kib in counts["rss"].items():
         print(f"{'MiB resident ' + name:33}{kib / 1024:>9.1f}")
     print()

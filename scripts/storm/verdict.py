@@ -13,21 +13,26 @@ from kithara_actors.events import (
     RequestCompleted,
     RequestEnqueued,
     RequestFailed,
+    RequestStarted,
 )
-from kithara_actors.values import RequestId
+from kithara_actors.values import CancelReason, RequestId
 
 __all__ = ["Ends", "Tally", "first_difference", "problems"]
 
 _TERMINAL = (RequestCompleted, RequestFailed, RequestCancelled)
+_ONCE = frozenset({"RequestStarted", "LoadSlow"})
+_WHENEVER = frozenset({"RequestEnqueued", "RequestStarted", "RequestCancelled"})
+"""What a request may have before its `RequestStarted`; everything else shows that it runs."""
 _SHOWN = 5
 
 
 class Ends:
-    """Whether every request has exactly one end, and nothing after it; fed with all events of a system in order."""
+    """Whether every request is enqueued first, started at most once and before it does anything, and has exactly one
+    end, with nothing after it; fed with all events of a system in order."""
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
-        self._open: set[RequestId] = set()
+        self._open: dict[RequestId, set[str]] = {}
         self._ended: dict[RequestId, str] = {}
         self._wrong: list[str] = []
 
@@ -46,11 +51,26 @@ class Ends:
         elif isinstance(event, RequestEnqueued):
             if request in self._open:
                 self._wrong.append(f"request {request} was enqueued twice")
-            self._open.add(request)
+            self._open[request] = set()
         elif request not in self._open:
             self._wrong.append(f"request {request}: {kind} before it was enqueued")
-        elif isinstance(event, _TERMINAL):
-            self._open.remove(request)
+        else:
+            self._live(request, kind, event)
+
+    def _live(self, request: RequestId, kind: str, event: Event) -> None:
+        """An event of a request that was enqueued and has not ended."""
+        told = self._open[request]
+        started = RequestStarted.__name__ in told
+        if kind in told and kind in _ONCE:
+            self._wrong.append(f"request {request}: {kind} twice")
+        if kind not in _WHENEVER and not started:
+            self._wrong.append(f"request {request}: {kind} before it was started")
+        if isinstance(event, RequestCancelled) and started is (event.reason is CancelReason.BEFORE_START):
+            was = "was started" if started else "was never started"
+            self._wrong.append(f"request {request}: it {was}, and was cancelled as {event.reason.name}")
+        told.add(kind)
+        if isinstance(event, _TERMINAL):
+            del self._open[request]
             self._ended[request] = kind
 
     @property
@@ -87,6 +107,11 @@ class Tally:
     """Requests refused since two workers were lost with each of them alone."""
     lost: int = 0
     """Workers that were killed, or stopped for good."""
+    recorded: bool = False
+    replayed: int = 0
+    """Decisions on record that the same logic came to again."""
+    trace: list[str] = field(default_factory=list)
+    """What is wrong with the record."""
 
 
 def first_difference(got: bytes, expected: bytes) -> int | None:
@@ -113,6 +138,9 @@ def problems(tally: Tally) -> list[str]:
             found.append(f"{name} was crashed {crashes} times and restarted {restarts} times")
     if 2 * tally.refused > tally.lost:
         found.append(f"{tally.refused} requests were refused, and only {tally.lost} workers were lost")
+    found += _some("trace", tally.trace)
+    if tally.recorded and not tally.replayed:
+        found.append("trace: no decision was replayed")
     if not tally.bytes_checked:
         found.append("no byte was read: nothing was shown")
     return found
