@@ -26,6 +26,7 @@ from actors.clock import monotonic
 from actors.errors import RemoteError
 from actors.messages.control import FRAME_LIMIT
 from kithara_actors import ActorSystem
+from kithara_actors.logic.suspicion import CLEARED_BY
 from kithara_actors.testing.origin import Origin, Resource, body
 
 HANG = 30.0
@@ -75,7 +76,7 @@ def test_f01_worker_killed_under_a_call_at_20_instants(fifo: Path, tmp_path: Pat
             os.kill(pid, signal.SIGKILL)
             began = monotonic()
             raised = error(doomed)
-            assert monotonic() - began < 1.0
+            assert monotonic() - began < 4.0
             assert isinstance(raised, WorkerLostError)
             assert (raised.pid, raised.words) == (pid, "killed by SIGKILL")
             assert result(calls.call("call_functions:echo", number)) == [number]
@@ -92,12 +93,16 @@ def test_f01_worker_killed_at_20_offsets_of_a_file(monkeypatch: pytest.MonkeyPat
     with Origin() as origin, ActorSystem.start(workers=1) as system:
         url = origin.add("/a.bin", Resource(size, seed=1, rate=2000.0 * KIB))
         with system.open(url) as stream:
-            read, kills = b"", []
+            read, kills, least = b"", [], 0
             for mark in marks:
                 read += stream.read(mark * KIB - len(read))
+                # Killed twice before any progress it would be suspected, and refused.
+                assert until(lambda: stream._bytes.using(lambda content: content.available(0)) >= least)  # noqa: B023
                 assert until(system.workers)
                 kills.append((len(origin.requests), mark * KIB))
                 os.kill(next(iter(system.workers().values())), signal.SIGKILL)
+                here = stream._bytes.using(lambda content: content.available(0))
+                least = min(here + 2 * CLEARED_BY, size)
             read += stream.read()
         assert zlib.crc32(read) == zlib.crc32(body(1, 0, size))
         starts = [0 if seen.range is None else seen.range[0] for seen in origin.requests]

@@ -46,6 +46,7 @@ def block():
 blocked = threading.Thread(target=block, daemon=True)
 blocked.start()
 events = system.subscribe()
+prefetches = [system.prefetch(f"{base}/slow?ahead={number}") for number in range(12)]
 
 def refused(call, *arguments, **options):
     try:
@@ -62,6 +63,7 @@ calls = {
     "open": lambda: system.open(base + "/whole"),
     "open of a file": lambda: system.open(os.path.realpath(sys.executable)),
     "save": lambda: system.save(base + "/whole", os.environ["TMPDIR"] + "/saved"),
+    "prefetch": lambda: system.prefetch(base + "/whole"),
     "execute": lambda: system.execute(FetchCommand.get(base + "/whole")),
     "subscribe": lambda: system.subscribe(),
     "workers": lambda: system.workers(),
@@ -81,12 +83,17 @@ for stream in streams:
         f"inspect of {stream}": stream.inspect,
         f"raise_for_error of {stream}": stream.raise_for_error,
     })
+for number, handle in enumerate(prefetches):
+    calls[f"wait of prefetch {number}"] = handle.wait
 wrong = [name for name, call in calls.items() if not refused(call)]
 assert list(events) == [] and events.get() is None and list(whole.events) == []
 for stream in streams:
     assert isinstance(stream.error, SystemStopped)
     stream.length, stream.phase, stream.buffered, stream.media_info, stream.answer
     stream.play(), stream.pause(), stream.cancel(), stream.close(), stream.close()
+for handle in prefetches:
+    assert isinstance(handle.error, SystemStopped)
+    handle.length, handle.phase, handle.buffered, handle.cancel(), handle.close()
 events.close()
 assert system.stop() == [] and system.stop(timeout=0) == []
 assert not wrong, wrong
@@ -101,6 +108,9 @@ for number, stream in enumerate(streams[:8]):
     stream.close()
 with system.open(base + "/whole?again") as stream:
     assert stream.read() == body(1, 0, len(stream.read_at(0, 3_000_000)))
+assert prefetches[0].wait(30) and all(handle.error is None for handle in prefetches)
+for handle in prefetches:
+    handle.close()
 stalled.cancel()
 blocked.join(30)
 whole.close()

@@ -16,7 +16,7 @@ import pytest
 from host_kit import state_of, until
 from pool_handlers import said
 from pool_kit import HANG, Heard, pid_is_gone, pool_of
-from stream_kit import Call
+from stream_kit import Call, watching
 
 from actors.actor.calls import WorkerCalls
 from actors.actor.errors import WorkerTimeoutError
@@ -25,7 +25,7 @@ from actors.actor.process import WorkerProcess
 from actors.clock import monotonic
 from kithara_actors import ActorSystem
 from kithara_actors.events import WorkerLost
-from kithara_actors.testing.origin import Origin, Resource, body
+from kithara_actors.testing.origin import Fault, Origin, Resource, body
 
 MIB = 1024 * 1024
 
@@ -34,30 +34,26 @@ MIB = 1024 * 1024
 
 def test_f02_stopped_worker_is_killed_and_its_transfers_go_on() -> None:
     with Origin() as origin, ActorSystem.start(workers=2, heartbeat=0.1, heartbeat_limit=1.0) as system:
-        urls = [origin.add(f"/{number}", Resource(MIB, seed=number, rate=1.0 * MIB)) for number in range(4)]
+        # None can be complete before its worker is stopped.
+        stalls = [Fault(stall_after=100_000)]
+        urls = [origin.add(f"/{number}", Resource(MIB, seed=number, script=stalls)) for number in range(4)]
         streams = [system.open(url) for url in urls]
         for number, stream in enumerate(streams):
             assert stream.read(1000) == body(number, 0, 1000)
-        events = system.subscribe()
-        pids = list(system.workers().values())
-        for pid in pids:
-            os.kill(pid, signal.SIGSTOP)
-        calls = [Call(stream.read) for stream in streams]
-        for number, call in enumerate(calls):
-            assert call.result() == body(number, 1000, MIB)
-        reasons = [
-            envelope.event.reason for envelope in events_so_far(events) if isinstance(envelope.event, WorkerLost)
-        ]
+        with watching(system) as watch:
+            pids = list(system.workers().values())
+            for pid in pids:
+                os.kill(pid, signal.SIGSTOP)
+            calls = [Call(stream.read) for stream in streams]
+            for number, call in enumerate(calls):
+                assert call.result() == body(number, 1000, MIB)
+            watch.until(lambda _: len(watch.of(WorkerLost)) >= 2)
+            reasons = [event.reason for event in watch.of(WorkerLost)]
         assert len(reasons) == 2
-        assert all(words.startswith("silent for 1.") and words.endswith("SIGKILL") for words in reasons)
+        assert all(words.startswith("silent for ") and words.endswith("SIGKILL") for words in reasons)
         assert all(state_of(pid) == "" for pid in pids)
         for stream in streams:
             stream.close()
-
-
-def events_so_far(events):  # type: ignore[no-untyped-def]
-    while (envelope := events.get(0)) is not None:
-        yield envelope
 
 
 # --- F8

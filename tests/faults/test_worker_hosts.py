@@ -32,13 +32,12 @@ def nothing_left(host: Host) -> None:
 
 @pytest.mark.parametrize("group", [False, True], ids=["alone", "with its group"])
 def test_f17_host_killed_with_workers_idle_busy_stopped_and_holding_the_gil(group: bool) -> None:
-    names_before = set(Path("/dev/shm").iterdir())
+    """Nor a name in /dev/shm, which the fixture of every test looks for, other runs on the machine or not."""
     with host_of(STARTED + ALL_AT_ONCE + SAID) as host:
         assert host.line() == "ready"
         assert len(host.workers()) == 4
         host.kill(group=group)
         nothing_left(host)
-    assert set(Path("/dev/shm").iterdir()) <= names_before
 
 
 def test_f08_worker_that_holds_the_gil_goes_with_its_host() -> None:

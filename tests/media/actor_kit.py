@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,13 +11,14 @@ from actors.messages.codec import Codec
 from actors.testing.step import Neighbours, Probe, Step
 from kithara_actors.actor.publisher import Publisher
 from kithara_actors.actor.registry import Registry
+from kithara_actors.assets.collecting import Waiting, WaitingTable
 from kithara_actors.assets.requests import RequestTable
 from kithara_actors.messages.commands import COMMANDS, Publish, Readmit, Readmitted, Recount, Recounted
 from kithara_actors.messages.events import EVENT_CODEC, Event, Scope
 from kithara_actors.messages.records import Collection, FetchSpec
 from kithara_actors.values import ContentId, FetchKind, RequestId
 
-__all__ = ["CODEC", "FakePool", "Published", "begun", "call_spec", "issued", "request_spec"]
+__all__ = ["CODEC", "FakePool", "Published", "begin_call", "begun", "call_spec", "issued", "request_spec"]
 
 CODEC = Codec(COMMANDS)
 
@@ -56,6 +58,11 @@ def call_spec(request: int = 1, method: str = "GET", **changes: Any) -> FetchSpe
         "collection": Collection("collector", method, False),
     }
     return request_spec(request, **{**fields, **changes})
+
+
+def begin_call(table: WaitingTable, request: int = 1, **changes: Any) -> Waiting:
+    """A caller that waits for what `call_spec` asks for."""
+    return table.begin(lambda content: call_spec(request, content=content, **changes), threading.Event())
 
 
 class Published(Publisher):

@@ -18,7 +18,7 @@ from kithara_actors.actor.downloader import Downloader
 from kithara_actors.actor.enquiries import Enquiries
 from kithara_actors.actor.registry import Registry
 from kithara_actors.assets.content import ContentTable
-from kithara_actors.assets.requests import RequestTable
+from kithara_actors.assets.requests import RequestTable, Told
 from kithara_actors.logic.fetch import FetchBook
 from kithara_actors.logic.retry import RetryPolicy
 from kithara_actors.logic.slots import SlotMap
@@ -364,9 +364,29 @@ def test_a_request_that_nobody_knows_any_more_ends_when_it_is_cancelled(yard: Ya
     yard.step.tell(CancelAdmitted(TWO, CancelReason.PEER_CANCEL))
     assert yard.source.take() == []  # the registry may know of it
     yard.step.tell(Readmitted(()))
-    assert yard.source.take() == [FetchCancelled(TWO, 0, CancelReason.PEER_CANCEL)]
-    assert yard.events.take() == [RequestCancelled(TWO, 0, CancelReason.PEER_CANCEL)]
+    assert yard.source.take() == [FetchCancelled(TWO, 0, CancelReason.BEFORE_START)]
+    assert yard.events.take() == [RequestCancelled(TWO, 0, CancelReason.BEFORE_START)]
     assert yard.registry.take() == [Released(TWO)]
+
+
+def test_one_that_was_started_and_is_known_no_more_ends_for_its_own_reason(yard: Yard) -> None:
+    assert yard.requests.once(TWO, Told.STARTED)
+    yard.anew()
+    yard.step.tell(CancelAdmitted(TWO, CancelReason.PEER_CANCEL), Readmitted(()))
+    assert yard.events.take() == [RequestCancelled(TWO, 0, CancelReason.PEER_CANCEL)]
+
+
+def test_one_whose_admission_was_lost_is_told_as_started_all_the_same(yard: Yard) -> None:
+    """Once, before anything else is told of it."""
+    yard.anew()
+    spec = yard.spec()
+    yard.content.block.open_lane(spec.lane, spec.generation, spec.start)
+    yard.step.tell(Readmitted((InHand(spec),)), *(AttemptsInFlight(worker, (), True) for worker in (1, 2)))
+    assert yard.events.take() == [RequestStarted(ONE, 0.0)]
+    yard.pool.take()
+    yard.anew()
+    yard.step.tell(Readmitted((InHand(spec),)), *(AttemptsInFlight(worker, (), True) for worker in (1, 2)))
+    assert yard.events.take() == []
 
 
 def test_a_slot_told_again_changes_nothing(yard: Yard) -> None:

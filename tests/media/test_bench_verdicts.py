@@ -137,3 +137,37 @@ def test_figures_of_the_runtime_are_held_against_their_goals() -> None:
     assert runtime.status([fast, high, free], verdict=True) == 0
     assert runtime.status([fast, low], verdict=True) == 1
     assert runtime.status([fast, low], verdict=False) == 0
+
+
+@pytest.mark.parametrize(
+    ("ours", "rival", "good"),
+    [(2000.0, 1333.0, True), (1999.0, 1000.0, False), (3000.0, 2000.0, True), (2999.0, 2000.0, False)],
+)
+def test_small_requests_have_to_be_many_and_more_than_the_best_rival_makes(
+    ours: float, rival: float, good: bool
+) -> None:
+    requests = module("requests")
+
+    def taken(*rates: float) -> list[Any]:
+        return [requests.Sample(rate, 1.0, 1.0, 1.0, 0.0) for rate in rates]
+
+    fine = {"execute-8": taken(9000.0), "requests-8": taken(1.0), "requests-16": taken(1.0)}
+    held = {
+        "execute-8": taken(1.0),
+        "execute-32": taken(1.0, ours, 9999.0),
+        "requests-8": taken(1.0, rival, 9999.0),
+        "requests-16": taken(9999.0, rival - 1, 1.0),
+    }
+    names = [name for name in held if name.startswith("execute")]
+    rivals = [name for name in held if name.startswith("requests")]
+    assert requests.reached({"HEAD": held}, names, rivals) is good
+    fine["execute-32"] = fine["execute-8"]
+    assert requests.reached({"GET": fine, "HEAD": held}, names, rivals) is good
+
+
+def test_logic_that_is_too_slow_is_told() -> None:
+    logic = module("logic")
+    slow = {"request": [2 * logic.GOAL], "review": [0.0]}
+    fast = {"request": [logic.GOAL / 2], "review": [1.0]}
+    assert [logic.status(found, verdict=True) for found in (slow, fast)] == [1, 0]
+    assert logic.status(slow, verdict=False) == 0

@@ -13,8 +13,12 @@ from hypothesis import strategies as st
 from kithara_actors.errors import Failure
 from kithara_actors.messages.commands import COMMANDS
 from kithara_actors.messages.events import (
+    BodyResumed,
+    BodyStalled,
     Event,
+    FirstByte,
     Lagged,
+    LoadSlow,
     RequestCancelled,
     RequestCompleted,
     RequestEnqueued,
@@ -56,6 +60,18 @@ def cancelled(request: int) -> Event:
     return RequestCancelled(RequestId(request), 0, CancelReason.PEER_CANCEL)
 
 
+def unstarted(request: int) -> Event:
+    return RequestCancelled(RequestId(request), 0, CancelReason.BEFORE_START)
+
+
+def slow(request: int) -> Event:
+    return LoadSlow(RequestId(request), 0, 2.0)
+
+
+def answered(request: int) -> Event:
+    return FirstByte(RequestId(request), 0.1, 200, False)
+
+
 def wrong(*events: Event) -> list[str]:
     ends = module("verdict").Ends()
     for event in events:
@@ -66,21 +82,41 @@ def wrong(*events: Event) -> list[str]:
 
 @pytest.mark.parametrize("end", [completed, failed, cancelled])
 def test_one_end_is_right(end: Any) -> None:
-    assert wrong(enqueued(1), started(1), enqueued(2), end(1), SystemStopping(), end(2)) == []
+    assert wrong(enqueued(1), started(1), enqueued(2), started(2), end(1), SystemStopping(), end(2)) == []
+
+
+def test_a_whole_life_is_right() -> None:
+    one = RequestId(1)
+    life = [FirstByte(one, 0.1, 200, False), LoadSlow(one, 0, 2.0), BodyStalled(one, 1), FirstByte(one, 0.1, 206, True)]
+    assert wrong(enqueued(1), started(1), *life, BodyResumed(one, 1), completed(1)) == []
+    assert wrong(enqueued(1), RequestCancelled(one, 0, CancelReason.BEFORE_START)) == []
 
 
 @pytest.mark.parametrize(
     ("events", "found"),
     [
         ([enqueued(1), started(1)], "request 1 has no end"),
-        ([enqueued(1), completed(1), completed(1)], "request 1: RequestCompleted after its end, RequestCompleted: "),
-        ([enqueued(1), cancelled(1), failed(1)], "request 1: RequestFailed after its end, RequestCancelled: "),
-        ([enqueued(1), completed(1), started(1)], "request 1: RequestStarted after its end"),
-        ([enqueued(1), completed(1), enqueued(1)], "request 1: RequestEnqueued after its end"),
-        ([enqueued(1), enqueued(1), completed(1)], "request 1 was enqueued twice"),
+        (
+            [enqueued(1), started(1), completed(1), completed(1)],
+            "request 1: RequestCompleted after its end, RequestCompleted: ",
+        ),
+        (
+            [enqueued(1), started(1), cancelled(1), failed(1)],
+            "request 1: RequestFailed after its end, RequestCancelled: ",
+        ),
+        ([enqueued(1), started(1), completed(1), started(1)], "request 1: RequestStarted after its end"),
+        ([enqueued(1), started(1), completed(1), enqueued(1)], "request 1: RequestEnqueued after its end"),
+        ([enqueued(1), enqueued(1), started(1), completed(1)], "request 1 was enqueued twice"),
         ([started(1)], "request 1: RequestStarted before it was enqueued"),
         ([completed(1)], "request 1: RequestCompleted before it was enqueued"),
-        ([enqueued(1), Lagged(3), completed(1)], "3 events were lost on the way"),
+        ([enqueued(1), started(1), Lagged(3), completed(1)], "3 events were lost on the way"),
+        ([enqueued(1), started(1), started(1), completed(1)], "request 1: RequestStarted twice"),
+        ([enqueued(1), started(1), slow(1), slow(1), completed(1)], "request 1: LoadSlow twice"),
+        ([enqueued(1), completed(1)], "request 1: RequestCompleted before it was started"),
+        ([enqueued(1), failed(1)], "request 1: RequestFailed before it was started"),
+        ([enqueued(1), answered(1), started(1), completed(1)], "request 1: FirstByte before it was started"),
+        ([enqueued(1), cancelled(1)], "request 1: it was never started, and was cancelled as PEER_CANCEL"),
+        ([enqueued(1), started(1), unstarted(1)], "request 1: it was started, and was cancelled as BEFORE_START"),
     ],
 )
 def test_wrong_ends(events: list[Event], found: str) -> None:
@@ -117,6 +153,8 @@ def test_good_run_has_no_problem() -> None:
         ({"crashed": {"registry": 2}, "restarted": {"registry": 1}}, "registry was crashed 2 times and restarted 1"),
         ({"restarted": {}, "crashed": {"registry": 1}}, "registry was crashed 1 times and restarted 0"),
         ({"refused": 2, "lost": 3}, "2 requests were refused, and only 3 workers were lost"),
+        ({"recorded": True, "replayed": 9, "trace": ["frame 7: another"]}, "trace: frame 7: another"),
+        ({"recorded": True}, "trace: no decision was replayed"),
         ({"bytes_checked": 0}, "no byte was read"),
     ],
 )

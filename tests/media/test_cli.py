@@ -135,9 +135,9 @@ def test_json_lines(origin: Origin, folder: Path) -> None:
 
 def test_progress_is_plain_lines_without_a_terminal(origin: Origin, folder: Path) -> None:
     done = run(folder, "get", origin.add("/a.mp3", Resource(size=500_000, rate=400_000)))
-    line, summary = done.stderr.decode().splitlines()
-    assert line.startswith(("3", "4"))
-    assert " kB of 500.0 kB (" in line
+    *progress, summary = done.stderr.decode().splitlines()
+    assert progress
+    assert all(" kB of 500.0 kB (" in line for line in progress)
     assert summary.startswith("a.mp3 ")
     assert b"\x1b" not in done.stderr
 

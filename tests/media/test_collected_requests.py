@@ -9,6 +9,7 @@ import pytest
 from actor_kit import CODEC, FakePool, Published, begun, call_spec, issued, request_spec
 from hypothesis import given
 from hypothesis import strategies as st
+from slot_kit import Desk
 
 from actors.testing.fake_clock import FakeClock, FakeTimers
 from actors.testing.step import Neighbours
@@ -33,7 +34,7 @@ from kithara_actors.messages.commands import (
     WorkerGone,
     WorkerUp,
 )
-from kithara_actors.messages.events import FirstByte, RequestEnqueued, RequestFailed, Scope
+from kithara_actors.messages.events import FirstByte, RequestCompleted, RequestEnqueued, RequestFailed, Scope
 from kithara_actors.messages.worker import (
     AttemptBegun,
     AttemptEnded,
@@ -52,7 +53,7 @@ BROKEN = Failure("ConnectError", "broken", retryable=True)
 
 
 def test_calls_are_peers_of_the_highest_class() -> None:
-    slots = SlotMap(1, 1)
+    slots = Desk(1, 1)
     slots.submit(request_spec(1))
     slots.prioritize("source-1", Priority.HIGH)
     for request in (2, 3):
@@ -61,18 +62,18 @@ def test_calls_are_peers_of_the_highest_class() -> None:
     for request in (5, 6):
         slots.submit(call_spec(request))
     slots.submit(request_spec(7, peer="source-1"))
-    assert slots.queued[Priority.HIGH, Priority.HIGH] == 3
+    assert slots.map.queued[Priority.HIGH, Priority.HIGH] == 3
     order = []
     running = [1]
     while running:
-        running = [spec.request for spec in slots.finish(RequestId(running[0]))]
+        running = [spec.request for spec in slots.finish(running[0])]
         order += running
     assert order == [5, 6, 7, 2, 3, 4]
 
 
 def test_one_peer_with_many_calls_takes_turns_with_the_others() -> None:
     """A batch is one peer: what a stream waits for comes after one of its calls, not after all."""
-    slots = SlotMap(1, 1)
+    slots = Desk(1, 1)
     slots.submit(call_spec(1, peer="batch"))
     for request in range(2, 100):
         slots.submit(call_spec(request, peer="batch"))
@@ -81,7 +82,7 @@ def test_one_peer_with_many_calls_takes_turns_with_the_others() -> None:
     slots.submit(call_spec(101))
     order, running = [], [1]
     for _ in range(4):
-        running = [spec.request for spec in slots.finish(RequestId(running[0]))]
+        running = [spec.request for spec in slots.finish(running[0])]
         order += running
     assert 100 in order
     assert 101 in order
@@ -232,15 +233,44 @@ def test_a_worker_gets_the_data_alone_and_the_owner_hears_of_it(house: House) ->
     assert house.pool.take() == [(1, RunAttempt(1, 0, house.spec))]
     assert house.pool.descriptors[-1] == (house.content.fd,)
     headers = (("Content-Type", "text/plain"),)
-    house.step.tell(
-        AttemptHeaders(ONE, 1, 200, False, 5, 5, Validator(), None, "http://two/", 0.1, False, True, headers),
-        AttemptEnded(ONE, 1, 5, True, None, False, False, None),
-    )
+    head = AttemptHeaders(ONE, 1, 200, False, 5, 5, Validator(), None, "http://two/", 0.1, False, True, headers)
+    house.events.take()
+    house.step.tell(head, AttemptEnded(ONE, 1, 5, True, None, False, False, None))
+    first, done = house.events.take()
+    assert first == FirstByte(ONE, 0.1, 200, partial=False)
+    assert isinstance(done, RequestCompleted)
     assert house.around["collector"].take() == [
         CollectedHead(ONE, 200, False, 5, "http://two/", headers),
         FetchDone(ONE, 5, None),
     ]
     assert house.around["call:1"].take() == []
+
+
+def head_of(attempt: int, status: int = 200) -> AttemptHeaders:
+    return AttemptHeaders(ONE, attempt, status, False, 5, 5, Validator(), None, "http://two/", 0.1, False, True, ())
+
+
+def test_a_head_that_comes_with_the_end_is_told_with_it(house: House) -> None:
+    house.events.take()
+    house.step.tell(AttemptEnded(ONE, 1, 5, True, None, False, False, None, head=head_of(1)))
+    assert house.around["collector"].take() == [CollectedHead(ONE, 200, False, 5, "http://two/", (), 5)]
+    first, done = house.events.take()
+    assert first == FirstByte(ONE, 0.1, 200, partial=False)
+    assert isinstance(done, RequestCompleted)
+    assert done.bytes == 5
+
+
+@pytest.mark.parametrize("early", [True, False])
+def test_the_head_of_a_failed_attempt_is_not_told_with_the_end_of_the_next(house: House, early: bool) -> None:
+    """The first is cut for an incarnation that is gone; the second is answered otherwise."""
+    house.step.tell(AttemptEnded(ONE, 1, 3, False, None, False, True, None, head=head_of(1)))
+    if early:
+        house.step.tell(head_of(2, 203), AttemptEnded(ONE, 2, 5, True, None, False, False, None))
+        told = house.around["collector"].take()
+        assert told == [CollectedHead(ONE, 203, False, 5, "http://two/", ()), FetchDone(ONE, 5, None)]
+    else:
+        house.step.tell(AttemptEnded(ONE, 2, 5, True, None, False, False, None, head=head_of(2, 203)))
+        assert house.around["collector"].take() == [CollectedHead(ONE, 203, False, 5, "http://two/", (), 5)]
 
 
 def test_a_failure_reaches_the_owner_with_its_url_and_the_system_hears_of_it(house: House) -> None:
@@ -258,6 +288,5 @@ def test_a_failure_reaches_the_owner_with_its_url_and_the_system_hears_of_it(hou
 
 def test_a_lost_worker_landed_nothing_that_counts(house: House) -> None:
     house.step.tell(AttemptBegun(ONE, 1), WorkerGone(1, 4001, "killed"))
-    house.pool.up.add(3)
-    house.step.tell(WorkerUp(3, 4003, extra=True))
-    assert house.pool.take() == [(1, RunAttempt(1, 0, house.spec)), (3, RunAttempt(2, 0, house.spec))]
+    # The other worker is idle.
+    assert house.pool.take() == [(1, RunAttempt(1, 0, house.spec)), (2, RunAttempt(2, 0, house.spec))]

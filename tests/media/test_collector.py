@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from actor_kit import CODEC, call_spec
+from actor_kit import CODEC, begin_call, call_spec
 
 from actors.testing.step import Neighbours, Step
 from kithara_actors.actor.collector import Collector
@@ -47,9 +47,13 @@ class Desk:
         self.callers: list[Waiting] = []
 
     def begin(self, request: int = 1, **changes: Any) -> Waiting:
-        waiting = self.table.begin(call_spec(request, **changes))
+        waiting = self.place(request, **changes)
+        self.tell(Collect((RequestId(request),)))
+        return waiting
+
+    def place(self, request: int = 1, **changes: Any) -> Waiting:
+        waiting = begin_call(self.table, request, **changes)
         self.callers.append(waiting)
-        self.tell(Collect(RequestId(request)))
         return waiting
 
     def close(self) -> None:
@@ -78,8 +82,25 @@ def test_a_call_is_asked_for_once_and_ends_with_its_answer(desk: Desk) -> None:
     assert (waiting.head, waiting.size, waiting.failure) == (HEAD, 5, None)
     assert os.pread(waiting.content.fd, 10, 0) == b"bytes"  # held for its caller, though the request is over
     assert len(desk.contents) == 0
-    desk.tell(FetchFailed(ONE, 0, False, BROKEN), FetchDone(ONE, 3, None), HEAD, Abandon(ONE))
+    desk.tell(FetchFailed(ONE, 0, False, BROKEN), FetchDone(ONE, 3, None), HEAD, Abandon((ONE,)))
     assert (waiting.size, waiting.failure, desk.registry.take()) == (5, None, [])
+
+
+def test_a_head_may_come_with_the_end(desk: Desk) -> None:
+    waiting = desk.begin(start=1000, end=1005, ranged=True)
+    last = replace(HEAD, end=1003)
+    desk.tell(last)
+    assert (waiting.ended.is_set(), waiting.head, waiting.size, waiting.failure) == (True, last, 3, None)
+    desk.tell(last, FetchDone(ONE, 1005, None))
+    assert waiting.size == 3
+
+
+def test_several_calls_are_asked_for_and_given_up_by_one_command(desk: Desk) -> None:
+    one, two = desk.place(1), desk.place(2)
+    desk.tell(Collect((ONE, TWO)))
+    assert desk.registry.take() == [Fetch(one.spec), Fetch(two.spec)]
+    desk.tell(replace(HEAD, end=5), Abandon((ONE, TWO)))
+    assert desk.registry.take() == [CancelFetch(TWO, CancelReason.PEER_CANCEL)]
 
 
 def test_the_size_of_a_range_does_not_depend_on_where_it_is(desk: Desk) -> None:
@@ -106,7 +127,7 @@ def test_calls_do_not_touch_each_other(desk: Desk) -> None:
 def test_who_no_longer_waits_has_the_request_cancelled(desk: Desk) -> None:
     waiting = desk.begin()
     desk.registry.take()
-    desk.tell(Abandon(ONE))
+    desk.tell(Abandon((ONE,)))
     assert desk.registry.take() == [CancelFetch(ONE, CancelReason.PEER_CANCEL)]
     assert len(desk.contents) == 1  # a worker may still write
     desk.tell(FetchCancelled(ONE, 0, CancelReason.PEER_CANCEL))
@@ -126,16 +147,15 @@ def test_after_the_end_nothing_begins(desk: Desk) -> None:
     desk.table.close(STOPPED)
     desk.table.close(BROKEN)
     with pytest.raises(SystemStopped, match=r"^the system has been stopped$"):
-        desk.table.begin(call_spec())
+        desk.place()
     assert len(desk.contents) == 0
 
 
 def test_a_call_that_was_ended_on_its_way_is_not_asked_for(desk: Desk) -> None:
-    waiting = desk.table.begin(call_spec())
-    desk.callers.append(waiting)
+    waiting = desk.place()
     desk.table.close(STOPPED)
     desk.table.end_all(STOPPED)
-    desk.tell(Collect(ONE))
+    desk.tell(Collect((ONE,)))
     assert (desk.registry.take(), waiting.failure) == ([], STOPPED)
 
 

@@ -60,6 +60,12 @@ def test_a_blocked_reader_far_from_what_runs_gets_a_fetch_and_the_rest_makes_way
     assert todo == Plan((RequestId(1),), (Want(far.position, TOTAL, FetchKind.DEMAND),))
 
 
+def test_the_one_byte_that_told_the_length_is_let_end() -> None:
+    far = Reader(1_000 * KIB, 1_001 * KIB, 0)
+    assert not plan(situation(far, running=(run(0, 1),))).cut
+    assert plan(situation(far, running=(run(0, 2),))).cut
+
+
 def test_what_another_reader_needs_is_not_cut() -> None:
     far = Reader(1_000 * KIB, 1_001 * KIB)
     todo = plan(situation(Reader(0), far, running=(run(10 * KIB, TOTAL),), coverage=Ranges(((0, 10 * KIB),))))
@@ -155,6 +161,7 @@ class Simulation:
     readers: dict[int, Reader] = field(default_factory=dict)
     want_length: bool = False
     want_all: bool = False
+    prefetched: bool = False
     count: int = 0
     fetched: int = 0
 
@@ -172,6 +179,7 @@ class Simulation:
             ),
             want_length=self.want_length,
             want_all=self.want_all,
+            prefetched=self.prefetched,
         )
 
     @property
@@ -191,9 +199,16 @@ class Simulation:
         for request in todo.cut:
             assert not self.lanes[request].cancelling
             self.lanes[request].cancelling = True
+        for request, kind in todo.raised:
+            lane = self.lanes[request]
+            assert not lane.cancelling
+            assert lane.kind is not kind
+            assert kind in (FetchKind.DEMAND, FetchKind.READ_AHEAD)
+            lane.kind = kind
         for want in todo.start:
             self.begin(want)
         self.check(now, todo)
+        assert not plan(self.situation).raised, "raised again"
 
     def begin(self, want: Want) -> None:
         assert want.start >= 0
@@ -228,9 +243,14 @@ class Simulation:
             if not (self.answered and self.ranges):
                 # One at a time: what follows is asked for at its end.
                 assert self.lanes, "a reader waits and nothing runs"
+                kinds = [lane.kind for lane in self.lanes.values() if not lane.cancelling]
+                assert set(kinds) <= {FetchKind.DEMAND}, "a reader waits for what is queued as if none did"
             else:
                 assert serving, f"nothing will reach {missing} for {reader}"
                 assert missing - serving[0].landed <= NEAR
+                assert serving[0].kind is FetchKind.DEMAND, "a reader waits for what is queued as if none did"
+        if self.prefetched and not now.coverage.covers(0, self.total):
+            assert self.lanes, "it is to be prefetched, and nothing runs"
 
     def deliver(self, number: int, count: int) -> None:
         lane = self.lanes[number]
@@ -251,9 +271,10 @@ class Simulation:
 class Demand(RuleBasedStateMachine):
     """Readers move, wait and leave; fetches deliver, break and end, in any order."""
 
-    @initialize(total=st.integers(0, TOTAL), ranges=st.booleans())
-    def set_up(self, total: int, ranges: bool) -> None:
-        self.world = Simulation(total, ranges)
+    @initialize(total=st.integers(0, TOTAL), ranges=st.booleans(), prefetched=st.booleans())
+    def set_up(self, total: int, ranges: bool, prefetched: bool) -> None:
+        self.world = Simulation(total, ranges, prefetched=prefetched)
+        self.world.act()
 
     @rule(who=st.integers(0, 3), at=offsets, ahead=st.sampled_from([None, 0, 1, 64 * KIB, 700 * KIB]))
     def attach(self, who: int, at: int, ahead: int | None) -> None:
@@ -273,6 +294,11 @@ class Demand(RuleBasedStateMachine):
     def leave(self, who: int) -> None:
         if self.world.readers.pop(who, None) is not None:
             self.world.act()
+
+    @rule(wanted=st.booleans())
+    def prefetch(self, wanted: bool) -> None:
+        self.world.prefetched = wanted
+        self.world.act()
 
     @rule(length=st.booleans())
     def want(self, length: bool) -> None:
@@ -309,7 +335,8 @@ class Demand(RuleBasedStateMachine):
         if not hasattr(self, "world"):
             return
         world = self.world
-        world.readers[9] = Reader(0)
+        if not world.prefetched:
+            world.readers[9] = Reader(0)
         for _ in range(1_000):
             world.act()
             if not world.lanes:

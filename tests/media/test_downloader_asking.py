@@ -145,7 +145,8 @@ def test_headers_are_asked_for_again_once(house: House, status: int) -> None:
     house.admit()
     house.answer()
     house.denied(1, 1, status)
-    assert house.timers.delays == [pytest.approx(5.0)] * 2  # the limits of both questions, and no back-off
+    pending = [each for each in house.timers.delays if each != 1.0]  # but for the looks at what runs
+    assert pending == [pytest.approx(5.0)] * 2  # the limits of both questions, and no back-off
     house.answer()
     assert [headers for _, _, headers in house.ran()] == [{"Authorization": f"Bearer {at}"} for at in (1, 2)]
     (retrying,) = [event for event in house.events.take() if isinstance(event, RequestRetrying)]

@@ -27,6 +27,7 @@ from kithara_actors.logic.fetch import (
     Event,
     FetchBook,
     Lost,
+    Preempt,
     Run,
     Start,
     State,
@@ -400,6 +401,10 @@ class Lives(RuleBasedStateMachine):
         if current and self.book.state(request) in (State.RUNNING, State.CANCELLING):
             self.landed[request] = max(self.landed[request], at)
         return at
+
+    @rule(request=REQUESTS)
+    def preempt(self, request: RequestId) -> None:
+        self.do(Preempt(self.at.get(request, request)))
 
     @rule(slot=REQUESTS)
     def start(self, slot: RequestId) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from test_downloader import FATAL, ONE, SERVER, TWO, House
+from test_downloader import FATAL, ONE, SERVER, TWO
+from ward_kit import EXTRA, FIRST, THREE, Ward
 
 from kithara_actors.actor.quarantine import COMPANY_AFTER, PATIENCE, Quarantine
 from kithara_actors.logic.suspicion import CLEARED_BY
@@ -25,65 +26,8 @@ from kithara_actors.messages.commands import (
     WorkerUp,
 )
 from kithara_actors.messages.events import RequestFailed, RequestRetrying, WorkerLost, WorkerStarted
-from kithara_actors.messages.worker import AttemptBegun, CancelAttempt, RunAttempt
-from kithara_actors.values import CancelReason, RequestId
-
-THREE = RequestId(3)
-EXTRA = 9
-
-
-class Ward(House):
-    """A downloader whose workers die, and its attempts by request."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.at: dict[int, int] = {}
-
-    def taken(self) -> list[tuple[int, int, int]]:
-        """Worker, request and start of each attempt that was sent since the last call; each has begun."""
-        ran = []
-        for worker, order in self.pool.take():
-            if isinstance(order, RunAttempt):
-                self.at[order.spec.request] = order.attempt
-                self.tell(AttemptBegun(order.spec.request, order.attempt))
-                ran.append((worker, int(order.spec.request), order.start))
-        return ran
-
-    def enlisted(self, worker: int = EXTRA) -> None:
-        self.pool.up.add(worker)
-        self.tell(WorkerUp(worker, 4000 + worker, extra=True))
-
-    def lose(self, *workers: int, together: bool = False) -> None:
-        self.pool.up -= {*workers}
-        for worker in workers:
-            together = together or len(workers) > 1
-            self.tell(WorkerGone(worker, 4000 + worker, "killed by SIGKILL", together=together))
-
-    def done(self, request: int) -> None:
-        self.end(request, self.at[request], at=90_000, complete=True)
-
-    def land(self, request: int, at: int) -> None:
-        self.content.block.publish(request, 1, at)
-
-    def tick(self, seconds: float = 0.2) -> None:
-        """Time passes, and the downloader hears of it."""
-        end = self.clock.now + seconds
-        while self.clock.now < end:
-            self.timers.advance(min(0.1, end - self.clock.now + 0.001))
-            self.tell(*self.around["downloader"].take())
-
-    def suspects(self, *requests: int) -> None:
-        """Have these wait to run alone; 1 and 2 were their workers, 3 and 4 are there instead."""
-        self.up(1)
-        for request in requests:
-            self.admit(request)
-        self.taken()
-        self.lose(1, together=True)
-        self.up(2)
-        assert self.taken() == [(2, request, 1000) for request in requests]
-        self.lose(2, together=True)
-        self.events.take()
-        self.up(3, 4)
+from kithara_actors.messages.worker import AttemptBegun, CancelAttempt
+from kithara_actors.values import CancelReason
 
 
 @pytest.fixture
@@ -108,10 +52,8 @@ def test_who_was_alone_runs_alone_and_is_refused_the_second_time(ward: Ward) -> 
         WorkerLost(1, 4001, "killed by SIGKILL", (ONE,)),
         RequestRetrying(ONE, 1, 2, 0.0, "WORKER_LOST"),
     ]
-    assert ward.taken() == []
+    assert ward.taken() == []  # the other has something to do
     assert ward.pool.enlisted == 1
-    ward.up(3)
-    assert ward.taken() == []
     ward.enlisted()
     assert ward.taken() == [(EXTRA, 1, 1000)]
     assert ward.events.take() == [WorkerStarted(EXTRA, 4000 + EXTRA)]
@@ -238,14 +180,15 @@ def test_suspects_run_in_order_one_at_a_time_and_nobody_goes_there(ward: Ward) -
     ward.tick()
     assert ward.pool.discharged == []
     ward.done(3)
+    ward.done(FIRST)
     ward.tick()
     assert (ward.pool.enlisted, ward.pool.discharged) == (1, [EXTRA])
     ward.events.take()
     ward.lose(EXTRA)
     assert ward.events.take() == []  # nothing was lost
     ward.tick()
-    assert ward.timers.delays == []
-    assert [type(each) for each in ward.source.take()] == [FetchDone] * 3
+    assert [delay for delay in ward.timers.delays if delay <= 0.1] == []  # nobody looks for suspects
+    assert [type(each) for each in ward.source.take()] == [FetchDone] * 4
 
 
 def test_the_worker_that_a_suspect_ends_is_followed_by_another(ward: Ward) -> None:
@@ -303,10 +246,14 @@ def test_at_the_end_suspects_end(ward: Ward) -> None:
     ward.suspects(1, 2)
     ward.enlisted()
     ward.taken()
-    assert ward.step.ask(EndRequests()) == Done(1)
+    assert ward.step.ask(EndRequests()) == Done(2)
     assert ward.source.take() == [FetchCancelled(TWO, 1000, CancelReason.DOWNLOADER_SHUTDOWN)]
     ward.lose(EXTRA)
-    assert ward.source.take() == [FetchCancelled(ONE, 1000, CancelReason.DOWNLOADER_SHUTDOWN)]
+    ward.lose(0)
+    assert [(each.request, each.reason) for each in ward.source.take()] == [  # type: ignore[attr-defined]
+        (ONE, CancelReason.DOWNLOADER_SHUTDOWN),
+        (FIRST, CancelReason.DOWNLOADER_SHUTDOWN),
+    ]
     assert ward.step.ask(EndRequests()) == Done(0)
     assert ward.pool.enlisted == 1
 
@@ -442,9 +389,10 @@ def test_with_no_idle_worker_for_a_minute_it_has_company(ward: Ward) -> None:
 
 def test_without_any_worker_it_waits_for_one_as_all_do(ward: Ward) -> None:
     ward.suspects(1)
-    ward.lose(3)
-    ward.lose(4)
+    ward.lose(0, 3, 4)
     ward.tick(COMPANY_AFTER + 1.0)
     assert ward.taken() == []
     ward.up(5)
     assert ward.taken() == [(5, 1, 1000)]
+    ward.up(6)
+    assert ward.taken() == [(6, FIRST, 1000)]

@@ -36,8 +36,9 @@ class House:
         self.events = Published()
         self.around = Neighbours(CODEC, "downloader", "source-1", "source-2")
         self.slots = SlotMap(slots, slots)
+        self.requests = issued()
         self.registry = begun(
-            Registry(self.slots, self.around.find, self.events, issued(), list, self.clock), self.around
+            Registry(self.slots, self.around.find, self.events, self.requests, list, self.clock), self.around
         )
         self.tell = self.registry.tell
         self.downloader = self.around["downloader"]
@@ -49,6 +50,20 @@ def test_a_request_comes_with_its_slot() -> None:
     house.tell(Fetch(request_spec(1)))
     assert house.downloader.take() == [Admitted(request_spec(1), 0.0, again=False)]
     assert [scope for _, scope in house.events.take_with_scopes()] == [Scope(1)]
+
+
+def test_one_that_is_sent_again_as_another_kind_takes_its_turn_as_that() -> None:
+    house = House(slots=10)
+    prefetches = [request_spec(number, kind=FetchKind.PREFETCH) for number in range(1, 7)]
+    house.tell(*(Fetch(spec) for spec in prefetches))
+    assert [command.spec.request for command in house.downloader.take()] == [1, 2, 3, 4]  # type: ignore[attr-defined]
+    house.events.take()
+    demand = request_spec(6, kind=FetchKind.DEMAND)
+    house.tell(Fetch(demand), Fetch(demand))
+    assert house.downloader.take() == [Admitted(demand, 0.0, again=False)]
+    house.tell(Fetch(request_spec(1, kind=FetchKind.DEMAND)))
+    assert house.downloader.take() == [Admitted(prefetches[4], 0.0, again=False)]
+    assert house.events.take() == []  # each was enqueued once
 
 
 def test_the_url_in_events_holds_no_secret() -> None:
@@ -185,3 +200,34 @@ def test_a_source_that_is_gone_is_not_missed() -> None:
 def test_a_command_for_another_is_refused() -> None:
     with pytest.raises(TypeError, match="Registry does not handle WorkerUp"):
         House().tell(WorkerUp(1, 2))
+
+
+def test_a_request_of_a_peer_that_was_closed_meanwhile_ends_and_is_counted() -> None:
+    """It was on its way while its source ended: it neither runs for nobody nor is lost in silence."""
+    house = House()
+    house.tell(PeerGone("source-77"), SetPriority("source-77", Priority.HIGH), Fetch(request_spec(2, peer="source-77")))
+    told = house.events.take()
+    assert isinstance(told[0], RequestEnqueued)
+    assert told[1:] == [RequestCancelled(TWO, 0, CancelReason.BEFORE_START)]
+    assert house.downloader.take() == []
+    assert house.slots.priority("source-77") is Priority.LOW
+    assert (house.requests.ended(TWO), house.requests.ended_count) == (True, 1)
+    house.tell(Fetch(request_spec(2, peer="source-77")), CancelFetch(TWO, CancelReason.PEER_CANCEL))
+    assert (house.events.take(), house.downloader.take()) == ([], [])
+
+
+def test_the_playing_peer_is_served_first() -> None:
+    """SCHED06: 20 requests of each, two at a time."""
+    house = House(2)
+    for number in range(1, 41):
+        house.tell(Fetch(request_spec(number, peer=f"source-{1 + number % 2}")))
+    house.tell(SetPriority("source-2", Priority.HIGH))
+    order: list[int] = []
+    while running := [each.spec.request for each in house.downloader.take() if isinstance(each, Admitted)]:
+        order += running
+        house.tell(*map(Released, running))
+    playing = [rank for rank, request in enumerate(order) if request % 2]
+    idle = [rank for rank, request in enumerate(order) if not request % 2]
+    assert sorted(order) == list(range(1, 41))
+    assert playing[10] < idle[10]
+    assert sum(rank < 10 for rank in playing) > 5

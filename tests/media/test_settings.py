@@ -313,8 +313,7 @@ def test_file_of_the_directory_may_not_be_dangerous(places: Places, line: str) -
     said = refusal()
     assert said.startswith(f"./kithara.toml: {name} is not taken from the current directory")
     assert f"put it into {places.user_file} or KITHARA_{name.upper()}, or name the file with --config" in said
-    if name != "record":  # which this version does not support from anywhere
-        assert name in system_settings(options(config="kithara.toml"))
+    assert name in system_settings(options(config="kithara.toml"))
 
 
 def test_user_may_stand_in_the_folder_of_the_own_file(places: Places, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -41,6 +41,8 @@ SHOWN = {
     ("AcquireAsset", "key"),
     ("Active", "key"),
     ("Committed", "key"),
+    # What hides one.
+    ("Hiding", "url"),
     # A file's name.
     ("WorkerSettings", "key"),
 }

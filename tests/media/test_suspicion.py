@@ -126,6 +126,7 @@ class World:
             self.die([worker], pick)
 
     def die(self, workers: list[int], pick: int) -> None:
+        follows: list[Action] = []
         for worker in workers:
             mine = [(request, run) for request, (at, run) in self.where.items() if at == worker]
             begun = {request for request, _ in mine if self.book.begun(RequestId(request))}
@@ -135,7 +136,9 @@ class World:
                 del self.where[request]
                 self.begun.discard(request)
                 self.losses[request] += 1
-                self.do(self.book.handle(Lost(run.spec.request, run.attempt, run.start, blame), 0.5), pick)
+                follows += self.book.handle(Lost(run.spec.request, run.attempt, run.start, blame), 0.5)
+        # Only now: nothing is placed in a worker that dies at the same moment.
+        self.do(follows, pick)
 
     def finish(self, request: int, pick: int) -> None:
         _, run = self.where.pop(request)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from actor_kit import CODEC, call_spec
+from actor_kit import CODEC, begin_call
 
 from actors.testing.step import Neighbours, Probe, Step
 from kithara_actors.actor.collector import Collector
@@ -32,7 +32,7 @@ def test_a_new_collector_asks_again_for_what_somebody_waits_for() -> None:
     contents = ContentTable()
     table = WaitingTable(contents)
     around = Neighbours(CODEC, "registry")
-    one, two = table.begin(call_spec(1)), table.begin(call_spec(2))
+    one, two = begin_call(table, 1), begin_call(table, 2)
     table.abandon(two)
     step = Step(Collector(table, around.find, lambda: THREE), CODEC)
     assert around["registry"].take() == [
@@ -40,7 +40,7 @@ def test_a_new_collector_asks_again_for_what_somebody_waits_for() -> None:
         Fetch(two.spec),
         CancelFetch(TWO, CancelReason.PEER_CANCEL),
     ]
-    step.tell(Collect(ONE))
+    step.tell(Collect((ONE,)))
     assert around["registry"].take() == [Fetch(one.spec)]
     step.tell(FetchOver(ONE))  # how it ended is known to nobody: once more, under another id
     (again,) = around["registry"].take()
@@ -58,7 +58,7 @@ def test_an_answer_whose_head_was_lost_is_asked_for_once_more() -> None:
     table = WaitingTable(contents)
     around = Neighbours(CODEC, "registry")
     step = Step(Collector(table, around.find, lambda: TWO), CODEC)
-    waiting = table.begin(call_spec(1))
+    waiting = begin_call(table, 1)
     step.tell(FetchDone(ONE, 5, None))
     (again,) = around["registry"].take()
     assert isinstance(again, Fetch)
@@ -76,7 +76,7 @@ def test_a_call_that_is_abandoned_and_asked_for_once_more_is_ended() -> None:
     table = WaitingTable(contents)
     around = Neighbours(CODEC, "registry")
     step = Step(Collector(table, around.find, lambda: TWO), CODEC)
-    waiting = table.begin(call_spec(1))
+    waiting = begin_call(table, 1)
     table.abandon(waiting)
     step.tell(FetchOver(ONE))
     assert around["registry"].take() == [Fetch(waiting.spec), CancelFetch(TWO, CancelReason.PEER_CANCEL)]

@@ -19,7 +19,7 @@ from actors.errors import CodecError
 from actors.messages.codec import Codec, tag_of
 from actors.messages.command import Command
 from actors.messages.control import CONTROL
-from kithara_actors.messages import commands, events, to_collector, to_source, worker
+from kithara_actors.messages import commands, events, to_collector, to_registry, to_source, worker
 from kithara_actors.messages.commands import COMMANDS
 from kithara_actors.messages.events import EVENT_CODEC, EVENTS
 from kithara_actors.messages.parser import PARSER_COMMANDS, ParserSettings
@@ -102,7 +102,7 @@ def test_commands_are_frozen_slotted_and_documented(pair: tuple[Codec, type[Comm
 
 
 def test_every_command_of_the_modules_is_known_and_names_its_sender() -> None:
-    for module in (commands, to_collector, to_source, worker):
+    for module in (commands, to_collector, to_registry, to_source, worker):
         for name, cls in vars(module).items():
             if not isinstance(cls, type) or not issubclass(cls, Command) or cls is Command:
                 continue

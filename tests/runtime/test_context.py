@@ -226,7 +226,7 @@ def test_a_full_mailbox_does_not_refuse_a_notice(house: House) -> None:
 
 
 def test_a_thousand_watchers_are_told(house: House) -> None:
-    """200 ms are asked for; ten times that is a hang."""
+    """200 ms are asked for; forty times that is a hang."""
     log, watcher = Log(), Log()
     supervisor = house.supervisor()
     house.add(supervisor, "a", log)
@@ -237,7 +237,7 @@ def test_a_thousand_watchers_are_told(house: House) -> None:
     supervisor.terminate("a")
     house.threads[0].join(LONG)
     assert watching.ask(Note(-1), LONG) == Note(1)
-    assert monotonic() - begin < 2.0
+    assert monotonic() - begin < 8.0
     assert [number for _, number in watcher.seen] == [*range(1000), -1]
 
 

@@ -72,7 +72,7 @@ def test_health_answers_whatever_a_child_does(house: House) -> None:
     house.hooks.until("restarting", "down", 1, 1)
     begin = monotonic()
     health, children = supervisor.health(), supervisor.children()
-    assert monotonic() - begin < 1.0
+    assert monotonic() - begin < 4.0
     assert health.state is HealthState.DEGRADED
     assert [reason.partition(":")[0] for reason in health.reasons] == [
         "down is down and is to be started again",

@@ -256,7 +256,7 @@ def test_a_stop_during_a_long_back_off_does_not_wait_for_it(house: House) -> Non
     house.hooks.until("restarting", "a", 1, 1)
     begin = monotonic()
     assert supervisor.stop(LONG) == []
-    assert monotonic() - begin < 1.0
+    assert monotonic() - begin < 4.0
 
 
 def test_a_termination_drains_where_that_was_said(house: House) -> None:

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 from host_kit import until
@@ -25,7 +26,7 @@ from kithara_actors.actor.downloader import Downloader
 from kithara_actors.actor.event_bus import EventBus
 from kithara_actors.actor.registry import Registry
 from kithara_actors.actor.source import Source
-from kithara_actors.errors import PolicyError, ReadTimeout, StatusError, SystemStopped
+from kithara_actors.errors import KitharaError, PolicyError, ReadTimeout, StatusError, SystemStopped
 from kithara_actors.fetching import FetchCommand
 from kithara_actors.logic.audience import Audience
 from kithara_actors.messages.events import (
@@ -35,7 +36,6 @@ from kithara_actors.messages.events import (
     RequestEnqueued,
     RequestFailed,
     RequestStarted,
-    WorkerLost,
 )
 from kithara_actors.system import ActorSystem
 from kithara_actors.testing.origin import Fault, Origin, Resource, body
@@ -143,7 +143,8 @@ def rigged(scene: str, meddle: Callable[[str, Command | None, Moment], object] =
     with Origin() as origin:
         with sabotage(seen):
             policy = (lambda _: True) if scene == "asking" else None
-            system = ActorSystem.start(workers=2, retry_base=0.01, url_policy=policy)
+            narrow: dict[str, Any] = {"max_concurrent": 1, "preempt_after": 0.05} if scene == "preempting" else {}
+            system = ActorSystem.start(workers=2, retry_base=0.01, soft_timeout=0.1, url_policy=policy, **narrow)
         try:
             with watching(system) as watch:
                 rig = Rig(origin, system, watch, reached)
@@ -182,6 +183,9 @@ def reading(rig: Rig) -> None:
         assert one.read(100) == body(3, 0, 100)
         one.close()
         assert other.read(2000) == body(3, 0, 2000)
+    _, url = rig.add(Resource(SMALL, seed=8))
+    with rig.system.prefetch(url) as handle:
+        assert handle.wait(HANG)
 
 
 def refusing(rig: Rig) -> None:
@@ -195,14 +199,24 @@ def refusing(rig: Rig) -> None:
 
 
 def calling(rig: Rig) -> None:
-    """One-off requests: answered, and given up."""
+    """One-off requests: answered at once, slowly and in a batch, and given up."""
     _, url = rig.add(Resource(SMALL, seed=4))
     answer = rig.system.execute(FetchCommand.get(url, range=(100, 9_999)), timeout=HANG)
     assert answer.body == body(4, 100, 10_000)
+    ranges = [(at, at + 10) for at in range(40)]
+    for (first, last), each in zip(
+        ranges, rig.system.batch(FetchCommand.get(url, range=each) for each in ranges), strict=True
+    ):
+        assert not isinstance(each, KitharaError), each
+        assert each.body == body(4, first, last + 1)
+    _, slow = rig.add(Resource(SMALL, seed=8, rate=RATE))
+    assert rig.system.execute(FetchCommand.get(slow), timeout=HANG).body == body(8, 0, SMALL)
     _, url = rig.add(Resource(SMALL, always=Fault(stall_headers=True)))
     with pytest.raises(ReadTimeout):
         rig.system.execute(FetchCommand.get(url), timeout=0.3)
     rig.watch.until(lambda events: not open_requests(events))
+    # The end is an event before its caller's actor hears of it.
+    assert until(lambda: not rig.system._assembly._waiting, HANG)
 
 
 def losing(rig: Rig) -> None:
@@ -220,19 +234,17 @@ def losing(rig: Rig) -> None:
 
 
 def suspecting(rig: Rig) -> None:
-    """A worker is lost with one request alone in it, which then has a worker of its own for a while."""
-    _, url = rig.add(Resource(LONG, seed=7, rate=RATE))
-    with rig.system.open(url) as stream:
-        at = 0
-        while not rig.saw("downloader", "WatchSuspects"):
-            assert at < LONG - 200_000, "no request was suspected"
-            # 64 KiB clear it of the loss before.
-            assert stream.read(100_000) == body(7, at, at + 100_000)
-            at += 100_000
-            pid = max(rig.system.workers().values())
-            os.kill(pid, signal.SIGKILL)
-            rig.watch.first(WorkerLost, lambda event, pid=pid: event.pid == pid)  # type: ignore[misc]
+    """A worker is lost with one request alone in it, which then has an extra one for a while: the other is busy."""
+    (_, url), (_, other) = (rig.add(Resource(LONG, seed=seed, rate=RATE)) for seed in (7, 8))
+    with rig.system.open(url) as stream, rig.system.open(other) as beside:
+        at = 100_000
+        assert stream.read(at) == body(7, 0, at)
+        assert beside.read(at) == body(8, 0, at)
+        # Only once: a suspect whose extra worker is lost finds an idle one.
+        os.kill(max(rig.system.workers().values()), signal.SIGKILL)
+        assert until(lambda: rig.saw("downloader", "WatchSuspects"), HANG)
         assert stream.read() == body(7, at, LONG)
+        assert beside.read() == body(8, at, LONG)
     assert until(lambda: rig.saw("downloader", "WorkerRetires"), HANG)
 
 
@@ -247,6 +259,22 @@ def asking(rig: Rig) -> None:
         with rig.system.open(goal, headers=lambda _: {"X-Late": str(gate.wait(HANG))}) as stream:
             with pytest.raises(PolicyError):
                 stream.read()
+    finally:
+        gate.set()
+
+
+def preempting(rig: Rig) -> None:
+    """The one slot goes to who waits, and back to who was ahead."""
+    gate = threading.Event()
+    path, url = rig.add(Resource(LONG, seed=8, script=[Fault(hold=gate, hold_after=SMALL)]))
+    try:
+        with rig.system.open(url) as ahead:
+            assert ahead.read(1000) == body(8, 0, 1000)
+            answered(rig.origin, path, 1, SMALL)
+            _, url = rig.add(Resource(SMALL, seed=10))
+            with rig.system.open(url) as late:
+                assert late.read() == body(10, 0, SMALL)
+            assert ahead.read() == body(8, 1000, LONG)
     finally:
         gate.set()
 
@@ -272,5 +300,5 @@ def open_requests(events: list[Event]) -> set[int]:
 
 
 SCENES: dict[str, Callable[[Rig], None]] = {
-    scene.__name__: scene for scene in (reading, refusing, calling, losing, suspecting, asking, stopping)
+    scene.__name__: scene for scene in (reading, refusing, calling, losing, suspecting, asking, preempting, stopping)
 }

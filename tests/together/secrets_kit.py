@@ -8,6 +8,9 @@ import io
 import logging
 import os
 import pickle
+import re
+import shutil
+import tempfile
 import threading
 import traceback
 from collections.abc import Callable, Iterator
@@ -101,22 +104,31 @@ class Surfaces:
         self._log = io.StringIO()
         self._said: list[str] = []
         self.errors: list[BaseException] = []
+        self.recorded = b""
+        """The file that the last system has left, as it is."""
 
     @contextmanager
     def of(self, **settings: Any) -> Iterator[ActorSystem]:
-        """A system of one worker; what it says until it has stopped is collected, in the log from DEBUG on."""
+        """A system of one worker; what it says until it has stopped is collected, in the log from DEBUG on, and what it
+        puts on record."""
         handler = logging.StreamHandler(self._log)
         handler.setFormatter(logging.Formatter("%(name)s %(threadName)s %(message)s"))
         root = logging.getLogger()
         before = root.level
         root.addHandler(handler)
         root.setLevel(logging.DEBUG)
+        folder = tempfile.mkdtemp()
+        record = str(Path(folder) / "trace")
         try:
-            with ActorSystem.start(workers=1, retry_base=0.01, max_retries=1, **settings) as system:
+            with ActorSystem.start(workers=1, retry_base=0.01, max_retries=1, record=record, **settings) as system:
                 with watching(system) as watch:
                     yield system
                     self._note(system, watch, settings)
+            self.recorded = Path(record).read_bytes()
+            # Most of the file was never written.
+            self._said.append(re.sub(rb"\0{64,}", b" ", self.recorded).decode("latin-1"))
         finally:
+            shutil.rmtree(folder)
             root.setLevel(before)
             root.removeHandler(handler)
 

@@ -33,7 +33,7 @@ def test_every_sub_command_has_a_test_here() -> None:
     done = bench("--help")
     assert done.returncode == 0
     names = done.stdout.partition("{")[2].partition("}")[0].split(",")
-    assert sorted(names) == ["cancel", "paths", "runtime", "single"]
+    assert sorted(names) == ["cancel", "events", "logic", "paths", "requests", "runtime", "single"]
 
 
 def test_runtime(tmp_path: Path) -> None:
@@ -41,6 +41,13 @@ def test_runtime(tmp_path: Path) -> None:
     assert len(told["figures"]) == 9
     assert all(values and min(values) >= 0 for values in told["figures"].values())
     assert "at most" not in printed
+
+
+def test_logic(tmp_path: Path) -> None:
+    told, printed = smoke("logic", tmp_path)
+    assert set(told["figures"]) == {"request", "request, 10,000 queued", "review"}
+    assert all(values and min(values) > 0 for values in told["figures"].values())
+    assert "10,000 requests a second" not in printed
 
 
 @pytest.mark.nginx
@@ -53,6 +60,18 @@ def test_single(tmp_path: Path) -> None:
 
 
 @pytest.mark.nginx
+def test_requests(tmp_path: Path) -> None:
+    told, printed = smoke("requests", tmp_path)
+    assert set(told["samples"]) == {"GET", "HEAD"}
+    for samples in told["samples"].values():
+        rivals = {"requests-8", "requests-16", "requests-32", "aiohttp"}
+        assert set(samples) == {"batch", "execute-8", "execute-32"} | rivals
+        assert all(len(taken) == 1 and taken[0]["rate"] > 0 for taken in samples.values())
+        assert all(bool(taken[0]["workers"]) for name, taken in samples.items() if name not in rivals)
+    assert "at least" not in printed
+
+
+@pytest.mark.nginx
 @pytest.mark.servers
 def test_paths(tmp_path: Path) -> None:
     told, printed = smoke("paths", tmp_path)
@@ -60,6 +79,15 @@ def test_paths(tmp_path: Path) -> None:
     assert set(told["groups"]["memfd, plain, 16K"]["samples"]) == {"ours", "pwrite", "splice", "mapping", "urllib3"}
     assert set(told["groups"]["disk, tls, 1M"]["samples"]) == {"ours", "mapping", "urllib3"}
     assert "ours within" not in printed
+
+
+@pytest.mark.nginx
+def test_events(tmp_path: Path) -> None:
+    told, printed = smoke("events", tmp_path, "--listeners", "3")
+    (taken,) = told["rounds"]
+    assert set(taken) == {"nobody", "one reads", "many, unread", "many read", "many in a loop"}
+    assert all(sample["requests"] > 0 and sample["bytes"] > 0 for sample in taken.values())
+    assert "of what there is without any" not in printed
 
 
 @pytest.mark.servers

@@ -17,6 +17,7 @@ from kithara_actors.messages.events import ActorRestarted
 WALK: dict[str, dict[str, str]] = {
     "source": {
         "Attach": "reading",
+        "AttachPrefetch": "reading",
         "Detach": "reading",
         "ReaderAt": "reading",
         "WantLength": "reading",
@@ -40,6 +41,7 @@ WALK: dict[str, dict[str, str]] = {
         "Requeue": "reading",
         "Released": "reading",
         "PeerGone": "reading",
+        "Reconsider": "preempting",
         "Readmit": "reading",
         "Recounted": "reading",
         "EndRequests": "stopping",
@@ -47,6 +49,7 @@ WALK: dict[str, dict[str, str]] = {
     "downloader": {
         "Admitted": "reading",
         "CancelAdmitted": "reading",
+        "Preempt": "preempting",
         "BackoffOver": "reading",
         "AttemptBegun": "reading",
         "AttemptHeaders": "reading",
@@ -55,6 +58,7 @@ WALK: dict[str, dict[str, str]] = {
         "WorkerGone": "losing",
         "WorkerRetires": "suspecting",
         "WatchSuspects": "suspecting",
+        "WatchLoads": "reading",
         "AskRedirect": "asking",
         "CallAnswered": "asking",
         "CallLate": "asking",
@@ -91,7 +95,10 @@ FIRST: dict[tuple[str, str], Trap] = {
 """What is said only when an actor has begun anew, and the crash for that."""
 ELSEWHERE = {"Done", "CancelAttempt", "RedirectJudged", "ReportAttempts", "RunAttempt"}
 """Answers, and what goes to workers."""
+ALSO = [("registry", "Parked"), ("registry", "Requeue"), ("registry", "Released"), ("downloader", "AttemptEnded")]
+"""What has a place in the middle of a preemption, too."""
 POINTS = [(actor, command, scene) for actor, scenes in WALK.items() for command, scene in scenes.items()]
+POINTS += [(actor, command, "preempting") for actor, command in ALSO]
 QUICK = {"source": "FetchHeaders", "registry": "Fetch", "downloader": "AttemptHeaders", "collector": "Collect"}
 
 

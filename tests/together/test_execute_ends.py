@@ -6,12 +6,12 @@ import errno
 import os
 import signal
 import threading
-from collections import Counter
 from collections.abc import Iterator
 
 import pytest
-from host_kit import run, until
-from stream_kit import HANG, Call, Watch, answered, asked, watching
+from execute_kit import nothing_held, one_end_each
+from host_kit import run
+from stream_kit import HANG, Call, answered, asked, watching
 
 from actors.messages.command import Command
 from kithara_actors import ActorSystem, FetchCommand, ReadTimeout, SystemStopped
@@ -49,21 +49,6 @@ def system() -> Iterator[ActorSystem]:
     with ActorSystem.start(max_concurrent=1, retry_base=0.01) as running:
         yield running
         nothing_held(running)
-
-
-def nothing_held(system: ActorSystem) -> None:
-    """No place for an answer is left, nor the memory behind it, as soon as the last end has come there."""
-    assembly = system._assembly
-    assert until(lambda: (len(assembly._waiting), len(assembly._contents)) == (0, 0), HANG)
-
-
-def one_end_each(watch: Watch) -> None:
-    ends = Counter(
-        event.request_id
-        for event in watch.events
-        if isinstance(event, RequestCompleted | RequestFailed | RequestCancelled)
-    )
-    assert ends == Counter(event.request_id for event in watch.of(RequestEnqueued))
 
 
 def stuck(origin: Origin, where: str) -> str:
@@ -299,7 +284,9 @@ def test_many_calls_of_every_kind_leave_nothing(origin: Origin) -> None:
         calls = [Call(work) for _ in range(8)]
         for call in calls:
             call.result()
-        watch.until(lambda _: len(watch.of(RequestCancelled)) == 8)
+        ends = (RequestCompleted, RequestFailed, RequestCancelled)
+        watch.until(lambda seen: sum(isinstance(event, ends) for event in seen) == 32)
+        assert len(watch.of(RequestCancelled)) == 8
         one_end_each(watch)
         assert len(watch.of(RequestEnqueued)) == 32
         watch.drain()

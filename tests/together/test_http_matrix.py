@@ -16,6 +16,8 @@ from stream_kit import HANG
 from kithara_actors.system import ActorSystem
 from kithara_actors.testing.origin import Fault, Origin, Resource
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture
 def origin() -> Iterator[Origin]:
@@ -35,7 +37,7 @@ def system(request: pytest.FixtureRequest) -> Iterator[ActorSystem]:
         max_retries=2,
         retry_base=0.01,
         retry_cap=0.02,
-        inactivity_timeout=1.5 if "silence" in request.node.name else HANG,
+        inactivity_timeout=4.0 if "silence" in request.node.name else HANG,
         read_timeout=HANG,
         proxies={},
     ) as running:

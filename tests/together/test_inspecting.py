@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import os
 import signal
 import threading
@@ -23,6 +24,8 @@ from kithara_actors.messages.parser import Described, ParserSettings
 from kithara_actors.parsing import Parsing
 from kithara_actors.testing.origin import Fault, Origin, Resource
 from kithara_actors.values import AudioCodec, Container, Phase
+
+pytestmark = pytest.mark.long
 
 WAVE = wave_bytes(seconds=20)
 """3.5 MB."""
@@ -193,6 +196,18 @@ def test_stopping_the_system_ends_the_wait(origin: Origin, tmp_path: Path) -> No
                 assert waits.wait(HANG)
                 assert system.stop() == []
                 assert isinstance(call.error(), SystemStopped)
+
+
+def test_a_stop_warns_of_no_parser_whose_question_is_open(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "a.wav"
+    path.write_bytes(WAVE)
+    parsing = Parsing(Config())
+    asked_for_more = threading.Event()
+    with path.open("rb") as file:
+        parsing.describe(file.fileno(), "audio/wav", len(WAVE), 1, True, lambda _: asked_for_more.set())
+        assert asked_for_more.wait(HANG)
+        assert parsing.stop(HANG) == []
+    assert [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
 def test_a_killed_parser_is_replaced_and_the_question_is_asked_again(system: ActorSystem, tmp_path: Path) -> None:

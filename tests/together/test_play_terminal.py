@@ -13,6 +13,8 @@ from recordings import Recordings
 
 from kithara_actors.testing.origin import Origin, Resource
 
+pytestmark = pytest.mark.long
+
 PLAY = [*COMMAND, "play", "--backend", "null"]
 SHOWN = r"q quit"
 LENGTH = r" / 0:34"

@@ -17,6 +17,8 @@ from kithara_actors.errors import ReadTimeout
 from kithara_actors.stream.reader import Stream
 from kithara_actors.testing.origin import Fault, Origin, Resource, Seen
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture
 def system() -> Iterator[ActorSystem]:

@@ -19,6 +19,8 @@ from kithara_actors.command.player.engine import Player
 from kithara_actors.command.player.outputs import device_output, null_output, wav_output
 from kithara_actors.testing.origin import Fault, Origin, Resource
 
+pytestmark = pytest.mark.long
+
 RATE = 8_000
 FRAME = 2
 SOUND = Resource(data=sound_file("flac", 10, RATE, "mono"), content_type="audio/flac")

@@ -18,6 +18,8 @@ from kithara_actors.command.player.decoder import SourceFile
 from kithara_actors.command.player.tracks import Track
 from kithara_actors.testing.origin import Fault, Origin, Resource
 
+pytestmark = pytest.mark.long
+
 GOOD = sound_file("flac", 1)
 TEXT = b"This is a text and no music, whatever its name says.\n" * 400
 HLS = b"#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:10,\nsegment.ts\n#EXT-X-ENDLIST\n"

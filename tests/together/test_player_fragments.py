@@ -11,6 +11,8 @@ from stream_kit import Call
 from kithara_actors import ActorSystem
 from kithara_actors.testing.origin import Origin, Resource
 
+pytestmark = pytest.mark.long
+
 DATA = sound_file("mp4", 20)
 RATE = 44_100
 FRAME = 4

@@ -22,6 +22,8 @@ from wave_kit import wave_bytes
 
 from kithara_actors.testing.origin import Fault, Origin, Resource
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).resolve().parents[2]
 COMMAND = [sys.executable, "-W", "error", "-m", "kithara_actors", "probe"]
 WAVE = wave_bytes(seconds=2)

@@ -116,6 +116,8 @@ def test_what_is_set_goes_before_the_environment(
         ("http://me:s3cr3t@proxy.test:port", "not the URL of a proxy"),
         ("me:s3cr3t@[::1", "not the URL of a proxy"),
         ("socks5h://me:s3cr3t@", "not the URL of a proxy"),
+        ("http://me:s3cr3t@proxy..test:3128", "the proxy proxy..test cannot be used: not a host name"),
+        ("socks5h://me:s3cr3t@proxy..test", "the proxy proxy..test cannot be used: not a host name"),
     ],
 )
 def test_a_proxy_that_cannot_be_used_is_final_and_shows_no_password(bench: Bench, proxy: str, reason: str) -> None:

@@ -69,7 +69,6 @@ def test_unknown_setting_is_named() -> None:
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("record", "/tmp/record"),
         ("max_bytes", 1000),
         ("max_assets", 5),
         ("freshness", "http"),

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import threading
 from pathlib import Path
 
 import pytest
 
 from kithara_actors import ActorSystem, StreamError
-from kithara_actors.testing.origin import Origin, Resource, body
+from kithara_actors.testing.origin import Fault, Origin, Resource, body
 
 SIZE = 300_000
 HANG = 30.0
@@ -17,7 +18,9 @@ HANG = 30.0
 def test_a_second_save_to_the_same_path_is_refused_and_harms_nothing(tmp_path: Path) -> None:
     path = tmp_path / "song.mp3"
     with Origin() as origin, ActorSystem.start(workers=1) as one, ActorSystem.start(workers=1) as other:
-        first = origin.add("/first.mp3", Resource(SIZE, seed=1, rate=600_000))
+        gate = threading.Event()
+        script = [Fault(cut_after=1_000), Fault(hold=gate)]
+        first = origin.add("/first.mp3", Resource(SIZE, seed=1, script=script))
         second = origin.add("/second.mp3", Resource(SIZE, seed=2))
         with one.save(first, path) as kept:
             assert kept.read1(1) == body(1, 0, 1)
@@ -25,6 +28,7 @@ def test_a_second_save_to_the_same_path_is_refused_and_harms_nothing(tmp_path: P
                 with system.save(second, path) as refused:
                     with pytest.raises(StreamError, match=r"another download is writing it \(.*song\.mp3\.part\)"):
                         refused.read(1)
+            gate.set()
             assert kept.wait_complete(HANG)
         assert path.read_bytes() == body(1, 0, SIZE)
         with other.save(second, path) as later:

@@ -28,6 +28,8 @@ from kithara_actors.testing.origin import Fault, Origin, Resource, body
 from kithara_actors.worker.attempt import Attempt
 from kithara_actors.worker.http import Transport, TransportSettings
 
+pytestmark = pytest.mark.long
+
 SIZE = 50_000
 
 

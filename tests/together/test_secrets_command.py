@@ -15,6 +15,8 @@ from kithara_actors.cli import main
 from kithara_actors.command import get
 from kithara_actors.testing.origin import Fault, Origin, Resource
 
+pytestmark = pytest.mark.long
+
 Run = Callable[..., tuple[int, str]]
 
 SONG = Resource(size=50_000)

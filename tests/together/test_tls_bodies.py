@@ -270,7 +270,7 @@ def test_a_server_that_says_nothing_is_left_within_a_tls_body(bench: Bench, pape
         sees_the_end(sock)
 
     with Peer(half, tls=papers.server()) as server:
-        via = bench.transport(verify=papers.bundle, inactivity_timeout=0.1)
+        via = bench.transport(verify=papers.bundle, inactivity_timeout=1.5)
         fetch = bench.fetch(via, server.url)
         assert "nothing came" in str(fetch.failure())
         assert fetch.bytes() == DATA[:-50_000]

@@ -17,6 +17,8 @@ from tutorial_page import ROOT, Page, environment, free_port, parse, run_page
 
 from kithara_actors.testing.origin import Fault, Origin, Resource
 
+pytestmark = pytest.mark.long
+
 BLOCKS = parse((ROOT / "docs" / "tutorial.md").read_text(encoding="utf-8"))
 NEEDED = {
     "Install": {"sh": 1},
