@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
+import sys
 import threading
 import time
 import warnings
@@ -180,25 +182,59 @@ def test_f25_unknown_end_of_a_call_is_no_success() -> None:
             calls.call("call_functions:leave", 0).get(timeout=HANG)
 
 
-def take_pid(pid: int) -> int:
-    """A process of ours, with a group of its own, that has this very number. Needs root."""
-    last = Path("/proc/sys/kernel/ns_last_pid")
-    for _ in range(1000):
-        last.write_text(str(pid - 1))
+class Stranger:
+    """A process of somebody else, with a group of its own, that has a number of our choice. Needs root."""
+
+    def __init__(self, pid: int) -> None:
+        self.line, its = socket.socketpair()
+        Path("/proc/sys/kernel/ns_last_pid").write_text(str(pid - 1))
         with warnings.catch_warnings():
             # Python 3.12 and later warn of threads; this child needs none.
             warnings.simplefilter("ignore", DeprecationWarning)
-            child = os.fork()
-        if child == 0:
+            self.pid = os.fork()
+        if self.pid == 0:
+            self._live(its)
+        its.close()
+        if self.pid != pid:
+            self.end()
+            raise BlockingIOError("another process was faster")
+        assert self.answers()  # in its group by now
+
+    def _live(self, line: socket.socket) -> None:
+        try:
             os.setpgid(0, 0)
-            signal.pause()
+            self.line.close()
+            while line.recv(1):
+                line.send(b"!")
+        finally:
             os._exit(0)
-        if child == pid:
-            assert until(lambda: os.getpgid(pid) == pid)
-            return child
-        os.kill(child, signal.SIGKILL)
+
+    def answers(self) -> bool:
+        """Whether no signal ended it: who has one pending does not come to its answer."""
+        self.line.settimeout(HANG)
+        with suppress(ConnectionError):
+            self.line.send(b"?")
+            return self.line.recv(1) == b"!"
+        return False
+
+    def end(self) -> None:
+        os.kill(self.pid, signal.SIGKILL)
+        self.line.close()
         with suppress(ChildProcessError):
-            os.waitpid(child, 0)
+            os.waitpid(self.pid, 0)
+
+
+def dead_worker_and_stranger() -> tuple[WorkerProcess, Stranger]:
+    """A worker that is gone unseen, and who has its number now."""
+    for _ in range(100):
+        process = WorkerProcess(1, sys.executable, 0.0)
+        os.kill(process.pid, signal.SIGKILL)
+        assert process.gone(HANG)
+        assert until(lambda pid=process.pid: state_of(pid) == "")
+        try:
+            return process, Stranger(process.pid)
+        except BlockingIOError:
+            process.bury()
     raise AssertionError("another process was always faster")
 
 
@@ -208,21 +244,14 @@ def test_f25_no_signal_reaches_who_has_the_number_now(old_kernel: bool, monkeypa
     if old_kernel:
         monkeypatch.setattr("actors.actor.process._PROCESS_GROUP", 1 << 30)  # EINVAL, as an unknown flag gives
     with ignored():
-        import sys
-
-        process = WorkerProcess(1, sys.executable, 0.0)
-        os.kill(process.pid, signal.SIGKILL)
-        assert process.gone(HANG)
-        assert until(lambda: state_of(process.pid) == "")
-        stranger = take_pid(process.pid)
+        process, stranger = dead_worker_and_stranger()
         try:
             for number in (signal.SIGTERM, signal.SIGKILL):
                 process.signal(number)
             assert process.bury() == "ended with unknown status"
-            assert state_of(stranger) == "S"
+            assert stranger.answers()
         finally:
-            os.kill(stranger, signal.SIGKILL)
-            assert until(lambda: state_of(stranger) == "")
+            stranger.end()
 
 
 def test_f25_group_of_a_worker_that_the_host_reaped_goes_by_its_descriptor() -> None:
