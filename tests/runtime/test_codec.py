@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import os
 import subprocess
 import sys
 import types
@@ -245,6 +246,13 @@ def test_what_cannot_be_encoded() -> None:
         COMMAND_CODEC.encode(commands.PeerGone("\ud800"))
     with pytest.raises(CodecError, match="str is not a command"):
         COMMAND_CODEC.encode("text")  # type: ignore[arg-type]
+
+
+def test_a_file_name_that_is_not_utf_8_comes_back_as_it_was() -> None:
+    gone = commands.PeerGone(os.fsdecode(b"caf\xe9.mp3"))
+    for _ in range(2):
+        assert COMMAND_CODEC.decode(COMMAND_CODEC.encode(gone)) == gone
+        assert COMMAND_CODEC.decode(COMMAND_CODEC.encode(commands.PeerGone("café"))) == commands.PeerGone("café")
 
 
 def test_members_of_enums_come_back_as_members() -> None:
