@@ -294,7 +294,7 @@ class _Listener(PoolListener):
     def frame(self, worker: int, data: bytes) -> None:
         self._calls.frame(worker, data)
 
-    def worker_lost(self, worker: int, pid: int, reason: str) -> None:
+    def worker_lost(self, worker: int, pid: int, reason: str, taken: int) -> None:  # noqa: ARG002
         self._calls.lost(worker, pid, reason)
 
     def workers_exhausted(self, reason: str) -> None:

@@ -105,21 +105,21 @@ class WorkerPool:
         """Every process of the pool, also those that are starting or ending; none in a fork. Never blocks."""
         return () if self.forked else self._keeper.status()
 
-    def send(self, worker: int, frame: bytes, fds: Sequence[int] = ()) -> bool:
+    def send(self, worker: int, frame: bytes, fds: Sequence[int] = ()) -> int:
         """Send a frame and descriptors, which stay the caller's; never blocks.
 
-        False if the worker is gone, or about to go, and in a fork of this process; then it was not sent. Raises
+        The number of the frame among those for this worker, from 1 on, which `PoolListener.worker_lost` refers to. 0
+        if the worker is gone, or about to go, and in a fork of this process; then it was not sent. Raises
         FrameTooLong, and OSError (EMFILE) where descriptors have to wait and there are none left.
         """
         if self.forked:
-            return False
+            return 0
         with self._keeper.guard:
             process = self._keeper.workers.get(worker)
-        if process is None or not process.send(frame, fds):
-            return False
-        if process.backlog:
+        number = 0 if process is None else process.send(frame, fds)
+        if process is not None and process.backlog:
             self._keeper.wake()
-        return True
+        return number
 
     def enlist(self) -> None:
         """Have one worker started beyond the size; never blocks.

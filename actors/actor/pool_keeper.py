@@ -383,7 +383,7 @@ class PoolKeeper:
         if self._slots.lost(process.worker, self._clock(), self._draw()):
             self._cannot_start(self.last_loss)
         if process.ready:
-            self._listener.worker_lost(process.worker, process.pid, words)
+            self._listener.worker_lost(process.worker, process.pid, words, process.taken)
 
     def _end_all(self, deadline: float) -> None:
         left = end_all([*self.workers.values(), *self.unreaped], deadline, self._clock)
@@ -397,4 +397,4 @@ class PoolKeeper:
         for process in ended:
             words = process.bury()
             if process.ready:
-                self._listener.worker_lost(process.worker, process.pid, words)
+                self._listener.worker_lost(process.worker, process.pid, words, process.taken)

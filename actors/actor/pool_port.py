@@ -87,8 +87,10 @@ class PoolListener:
     def frame(self, worker: int, data: bytes) -> None:
         """A frame that is not the runtime's own."""
 
-    def worker_lost(self, worker: int, pid: int, reason: str) -> None:
+    def worker_lost(self, worker: int, pid: int, reason: str, taken: int) -> None:
         """A worker has ended and all its frames have been delivered; nothing of it can write any more.
+
+        Its handler was given the frames that `WorkerPool.send` numbered 1 to `taken`; of later ones it knew nothing.
 
         One exception: if `reason` says "unreapable", it was killed within a system call that the kernel has not
         ended, a write to a file system that hangs most likely; that one call may still take effect.

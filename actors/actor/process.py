@@ -27,6 +27,7 @@ import actors
 from actors.actor.pool_port import WorkerStatus
 from actors.clock import Clock
 from actors.errors import FrameTooLong, WorkerStartError
+from actors.memory.words import SharedWords
 from actors.messages.control import FRAME_LIMIT, Heartbeat
 
 __all__ = ["WorkerProcess", "end_all", "search_path"]
@@ -47,7 +48,7 @@ if not path:
     os._exit(0)
 sys.path[:] = path.decode("utf-8", "surrogateescape").split("\\0")
 from actors.worker.loop import main
-main(channel, int(sys.argv[2]))
+main(channel, int(sys.argv[2]), int(sys.argv[3]))
 """
 
 
@@ -85,14 +86,14 @@ def _absolute(entry: object) -> list[str]:
         return []  # relative to a working directory that was removed
 
 
-def _command(python: str, channel: int) -> list[str]:
+def _command(python: str, channel: int, counter: int) -> list[str]:
     flags = ["-I"]
     # Isolated mode ignores the environment, where the host may have been told not to write bytecode, or where.
     if sys.dont_write_bytecode:
         flags.append("-B")
     if sys.pycache_prefix is not None:
         flags += ["-X", f"pycache_prefix={sys.pycache_prefix}"]
-    return [python, *flags, "-c", BOOT, str(channel), str(os.getpid())]
+    return [python, *flags, "-c", BOOT, str(channel), str(os.getpid()), str(counter)]
 
 
 class WorkerProcess:
@@ -114,32 +115,32 @@ class WorkerProcess:
         self.worn = self.cause = ""
         """Why it is to be replaced, and why it is made to end, in words."""
         self.frames = 0
+        """How many it was sent after its Hello."""
+        self._taken: int | None = None
         self._closed = False
         _reap_left()
         self._lock = threading.Lock()
         self._outbox: collections.deque[tuple[bytes, list[int]]] = collections.deque()
-        self.channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with theirs:
-            try:
+        with contextlib.ExitStack() as undo:
+            self._counter = SharedWords(1)
+            undo.callback(self._counter.close)
+            self.channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            undo.callback(self.channel.close)
+            with theirs:
                 self.channel.setblocking(False)
-                self._popen = _start(python, theirs)
-            except BaseException:
-                self.channel.close()
-                raise
-        self.pid = self._popen.pid
-        try:
+                self._popen = _start(python, theirs.fileno(), self._counter.fd)
+            undo.callback(self._popen.wait, 5.0)
+            undo.callback(self._popen.kill)
+            self.pid = self._popen.pid
             self.pidfd = os.pidfd_open(self.pid)
-        except BaseException:
-            self._popen.kill()
-            self._popen.wait(5.0)
-            self.channel.close()
-            raise
+            undo.pop_all()
 
-    def send(self, frame: bytes, fds: Sequence[int] = ()) -> bool:
+    def send(self, frame: bytes, fds: Sequence[int] = ()) -> int:
         """Send one frame, with descriptors; never blocks: what the socket cannot take now waits here in order.
 
-        False if the worker is gone. The descriptors stay the caller's. Raises FrameTooLong, and OSError (EMFILE) if
-        they have to wait and there are none left to keep them open with.
+        The number of the frame, to be compared with `taken`; 0 if the worker is gone. The descriptors stay the
+        caller's. Raises FrameTooLong, and OSError (EMFILE) if they have to wait and there are none left to keep them
+        open with.
         """
         if len(frame) > FRAME_LIMIT:
             # The other side would get the beginning of it, and fail.
@@ -148,11 +149,11 @@ class WorkerProcess:
                 "pass a descriptor of the data instead"
             )
         with self._lock:
-            return not self._closed and self._send_or_queue(frame, fds)
+            return 0 if self._closed else self._send_or_queue(frame, fds)
 
-    def _send_or_queue(self, frame: bytes, fds: Sequence[int]) -> bool:
+    def _send_or_queue(self, frame: bytes, fds: Sequence[int]) -> int:
         if self.channel.fileno() < 0:
-            return False
+            return 0
         sent = False
         if not self._outbox:
             try:
@@ -160,11 +161,11 @@ class WorkerProcess:
                 sent = True
             except OSError as error:
                 if error.errno not in _FULL:
-                    return False
+                    return 0
         if not sent:
             self._outbox.append((frame, _duplicates(fds)))
         self.frames += 1
-        return True
+        return self.frames
 
     def close(self) -> bool:
         """Let `send` refuse from now on; False if it did already."""
@@ -188,6 +189,11 @@ class WorkerProcess:
     @property
     def ready(self) -> bool:
         return self.ready_at is not None
+
+    @property
+    def taken(self) -> int:
+        """How many of `frames` its handler was given. It counts in shared memory: right also when it was killed."""
+        return self._counter[0] if self._taken is None else self._taken
 
     @property
     def backlog(self) -> bool:
@@ -297,6 +303,8 @@ class WorkerProcess:
         if self.pidfd < 0:
             return "already buried"
         words = self._reap()
+        self._taken = self.taken
+        self._counter.close()
         pidfd, self.pidfd = self.pidfd, -1
         os.close(pidfd)
         return words
@@ -346,15 +354,16 @@ def _reap_left() -> None:
     _left[:] = [popen for popen in _left if popen.poll() is None]
 
 
-def _start(python: str, channel: socket.socket) -> subprocess.Popen[bytes]:
-    # Above the standard streams, which the child gets anew: a host that closed its own has their numbers to give.
-    passed = fcntl.fcntl(channel, fcntl.F_DUPFD_CLOEXEC, 3)
+def _start(python: str, channel: int, counter: int) -> subprocess.Popen[bytes]:
+    passed: list[int] = []
     try:
+        # Above the standard streams, which the child gets anew: a host that closed its own has their numbers to give.
+        passed.extend(fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3) for fd in (channel, counter))
         return subprocess.Popen(
-            _command(python, passed),
+            _command(python, *passed),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
-            pass_fds=(passed,),
+            pass_fds=passed,
             process_group=0,
         )
     except (FileNotFoundError, PermissionError, NotADirectoryError) as error:
@@ -362,7 +371,7 @@ def _start(python: str, channel: socket.socket) -> subprocess.Popen[bytes]:
             f"cannot run {python!r} ({error.strerror}); set worker_python to a Python interpreter"
         ) from error
     finally:
-        os.close(passed)
+        _close_all(passed)
 
 
 def _duplicates(fds: Sequence[int]) -> list[int]:

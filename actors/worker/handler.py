@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
-__all__ = ["Factory", "Handler", "Send"]
+__all__ = ["Factory", "Handler", "Send", "Watching"]
 
 Send = Callable[[bytes], None]
 """Send one frame to the host; from any thread; blocks while the host is slow to take it."""
@@ -22,6 +22,20 @@ class Handler(Protocol):
 
         A worker that is to leave does so when this is 0.
         """
+
+
+@runtime_checkable
+class Watching(Handler, Protocol):
+    """A handler that waits for more than frames, without a thread."""
+
+    def fileno(self) -> int:
+        """A descriptor, the same for good, that is readable when there is something for `look`."""
+
+    def look(self) -> None:
+        """Do what can be done now. Must not block."""
+
+    def pause(self) -> float | None:
+        """Seconds after which to `look` in any case; None if there is no reason to."""
 
 
 Factory = Callable[[bytes, Send], Handler]

@@ -17,9 +17,10 @@ from functools import partial
 from typing import NoReturn, cast
 
 from actors.clock import monotonic
+from actors.memory.words import SharedWords
 from actors.messages.codec import Codec, tag_of
 from actors.messages.control import CONTROL, FRAME_LIMIT, Heartbeat, Hello, Ready, StopWorker
-from actors.worker.handler import Factory, Handler
+from actors.worker.handler import Factory, Handler, Watching
 
 __all__ = ["main"]
 
@@ -31,10 +32,13 @@ _PAGE = os.sysconf("SC_PAGE_SIZE")
 _FAILED = 70  # EX_SOFTWARE of sysexits.h
 
 
-def main(channel: socket.socket, parent: int) -> NoReturn:
-    """Serve the host behind `channel` until it closes it, says stop, or dies. Never returns."""
+def main(channel: socket.socket, parent: int, counter: int) -> NoReturn:
+    """Serve the host behind `channel` until it closes it, says stop, or dies. Never returns.
+
+    `counter` is the descriptor of one shared word, where the host sees how many frames the handler was given.
+    """
     try:
-        _serve(channel, parent)
+        _serve(channel, parent, SharedWords(fd=counter))
         status = 0
     except (KeyboardInterrupt, BrokenPipeError, ConnectionResetError):
         status = 0
@@ -46,7 +50,7 @@ def main(channel: socket.socket, parent: int) -> NoReturn:
     os._exit(status)
 
 
-def _serve(channel: socket.socket, parent: int) -> None:
+def _serve(channel: socket.socket, parent: int, taken: SharedWords) -> None:
     codec = Codec(CONTROL)
     first = channel.recv(FRAME_LIMIT)
     hello = codec.decode(first) if first else None
@@ -61,22 +65,24 @@ def _serve(channel: socket.socket, parent: int) -> None:
     poll = select.poll()
     poll.register(channel, select.POLLIN)
     poll.register(host, select.POLLIN)
+    watching = handler if isinstance(handler, Watching) else None
+    if watching is not None:
+        poll.register(watching, select.POLLIN)
     beat_at = monotonic() + hello.heartbeat
-    frames = 0
     while True:
         now = monotonic()
         if now >= beat_at:
-            channel.sendall(codec.encode(Heartbeat(handler.busy(), frames, _memory())))
+            channel.sendall(codec.encode(Heartbeat(handler.busy(), taken[0], _memory())))
             beat_at = now + hello.heartbeat
-        ready = poll.poll(max(0.0, beat_at - now) * 1000)
-        for fd, _ in ready:
-            if fd == host:
-                return
-        if ready:
-            taken = _take(channel, codec, handler)
-            if taken is None:
-                return
-            frames += taken
+        until = max(0.0, beat_at - now)
+        pause = None if watching is None else watching.pause()
+        ready = {fd for fd, _ in poll.poll((until if pause is None else min(until, pause)) * 1000)}
+        if host in ready:
+            return
+        if watching is not None and (pause == 0 or watching.fileno() in ready):
+            watching.look()
+        if channel.fileno() in ready and not _take(channel, codec, handler, taken):
+            return
 
 
 def _memory() -> int:
@@ -97,23 +103,23 @@ def _send(channel: socket.socket, frame: bytes) -> None:
         os._exit(0)
 
 
-def _take(channel: socket.socket, codec: Codec, handler: Handler) -> int | None:
-    """Handle every frame that is there: how many were the handler's; None when the host has said stop or is gone."""
-    taken = 0
+def _take(channel: socket.socket, codec: Codec, handler: Handler, taken: SharedWords) -> bool:
+    """Handle every frame that is there; False when the host has said stop or is gone."""
     while True:
         try:
             # Not socket.recv_fds: it ignores its flags (gh-107898) and would block here, without a heartbeat.
             frame, ancillary, _, _ = channel.recvmsg(FRAME_LIMIT, _ROOM_FOR_FDS, _RECEIVE)
         except BlockingIOError:
-            return taken
+            return True
         fds = array.array("i")
         for level, kind, data in ancillary:
             if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
                 fds.frombytes(data[: len(data) - len(data) % fds.itemsize])
         if not frame:
-            return None
+            return False
         if tag_of(frame) not in _CONTROL_TAGS:
+            # Before it is handled: whatever it does to this process, the host sees that it was here.
+            taken[0] += 1
             handler.handle(frame, list(fds))
-            taken += 1
         elif isinstance(codec.decode(frame), StopWorker):
-            return None
+            return False

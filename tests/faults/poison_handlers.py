@@ -17,9 +17,15 @@ _ROOM = 64 * 1024 * 1024
 
 
 def make(settings: bytes, send: Send) -> FetchHandler:
-    """The handler of every worker, but that `?poison` ends the process and `?glutton` wants more memory than it may."""
+    """The handler of every worker, but that `?poison` ends the process, and `?bane` before it has even been read;
+    `?glutton` wants more memory than it may."""
     handler = make_handler(settings, send)
-    transfer = handler.transfer
+    handle, transfer = handler.handle, handler.transfer
+
+    def read(frame: bytes, fds: list[int]) -> None:
+        if b"?bane" in frame:
+            os.kill(os.getpid(), signal.SIGKILL)
+        handle(frame, fds)
 
     def marked(order: RunAttempt, *rest: Any) -> tuple[int, int | None]:
         if "?poison" in order.spec.url:
@@ -28,6 +34,7 @@ def make(settings: bytes, send: Send) -> FetchHandler:
             _starve()
         return transfer(order, *rest)
 
+    handler.handle = read  # type: ignore[method-assign]
     handler.transfer = marked  # type: ignore[method-assign]
     return handler
 

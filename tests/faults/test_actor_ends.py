@@ -162,7 +162,7 @@ def test_f15_a_stop_takes_no_longer_than_it_may(house: House) -> None:
     address.tell(Block())
     assert log.held.wait(LONG)
     begin = monotonic()
-    assert supervisor.stop(0.4) == ["a"]
+    assert supervisor.stop(1.0) == ["a"]
     assert monotonic() - begin < 4.0
     assert other.did == ["start 1", "stop 1"]
     log.gate.set()
@@ -172,12 +172,12 @@ def test_f15_a_stop_takes_no_longer_than_it_may(house: House) -> None:
 
 
 class _Slow(Actor):
-    """Handles a Block for half a second."""
+    """Handles a Block for a quarter of a second."""
 
     def handle(self, command: object) -> Note | None:
         if isinstance(command, Block):
             self.log.held.set()
-            self.log.gate.wait(0.5)
+            self.log.gate.wait(0.25)
             return None
         return super().handle(command)  # type: ignore[arg-type,return-value]
 
@@ -195,7 +195,7 @@ def mopidy(timeout: float | None = LONG) -> int:
 @pytest.mark.parametrize("registered", [True, False])
 @pytest.mark.parametrize("timeout", [LONG, 1.0])
 def test_f16_a_host_that_stops_all_of_pykka_needs_one_round(house: House, registered: bool, timeout: float) -> None:
-    """Twenty children: 5 back off, 2 are busy for half a second, 2 are parked by a sibling's crash, 2 start, 9 idle.
+    """Twenty children: 5 back off, 2 are busy for a while, 2 are parked by a sibling's crash, 2 start, 9 idle.
 
     A control actor, or the first child that is stopped, has them all end in their order. A second for each actor is
     enough: none waits for another that is not asked yet.

@@ -72,6 +72,7 @@ def test_static_actor_that_always_crashes_ends_the_system(actor: str) -> None:
         # Something for each of them to fail on; from its first failed start on it fails by itself.
         streams[0].play()
         subscription = system.subscribe()
+        listener = Call(lambda: list(subscription))
         calls.append(Call(system.execute, FetchCommand.get(f"{silent}?late")))
         late = Call(lambda: system.open(f"{silent}?later").read(1))
         assert waiting.result() is True
@@ -87,7 +88,7 @@ def test_static_actor_that_always_crashes_ends_the_system(actor: str) -> None:
         with pytest.raises(SystemStopped):
             system.execute(FetchCommand.get(url))
         assert system.stop() == []
-        subscription.close()
+        listener.result()
         for stream in streams:
             stream.close()
         if actor != "event_bus":

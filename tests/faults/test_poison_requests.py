@@ -12,7 +12,8 @@ import pytest
 from host_kit import state_of, until
 from stream_kit import HANG, Call, Watch, answered, asked, sent_in_all, watching
 
-from actors.actor.pool import PoolSettings
+from actors.actor.pool import PoolSettings, WorkerPool
+from actors.messages.codec import tag_of
 from kithara_actors import ActorSystem, FetchCommand, InternalError, PoisonRequest, workers
 from kithara_actors.events import (
     RequestEnqueued,
@@ -22,6 +23,7 @@ from kithara_actors.events import (
     WorkerStarted,
 )
 from kithara_actors.logic.suspicion import CLEARED_BY
+from kithara_actors.messages.worker import RunAttempt
 from kithara_actors.stream.reader import Stream
 from kithara_actors.testing.origin import Fault, Origin, Resource, body
 
@@ -57,10 +59,11 @@ def kill(system: ActorSystem) -> None:
     os.kill(pid, signal.SIGKILL)
 
 
-def test_f07_a_request_that_ends_its_workers_loses_two_and_is_refused(origin: Origin) -> None:
+@pytest.mark.parametrize("how", ["poison", "bane"])
+def test_f07_a_request_that_ends_its_workers_loses_two_and_is_refused(origin: Origin, how: str) -> None:
     beside = origin.add("/beside.mp3", Resource(SIZE, seed=1, script=[Fault(stall_after=STALL)]))
     later = origin.add("/later.mp3", Resource(SIZE, seed=2))
-    poison = origin.add("/bad.mp3?poison", Resource(SIZE))
+    poison = origin.add(f"/bad.mp3?{how}", Resource(SIZE))
     with ActorSystem.start(workers=2, proxies={}) as system, watching(system) as watch:
         with system.open(beside) as held:
             assert held.read(STALL) == body(1, 0, STALL)
@@ -87,6 +90,42 @@ def test_f07_a_request_that_ends_its_workers_loses_two_and_is_refused(origin: Or
         assert [event.cause for event in watch.of(RequestRetrying)] == ["WORKER_LOST"]
         assert len(enqueued) == 3
         assert asked(origin, "/bad.mp3") == []
+
+
+def test_f07_what_its_workers_had_not_looked_at_is_not_held_against_it(
+    origin: Origin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was sent to three workers, and each is killed before it takes it: two losses of its own would be its end."""
+    sent = threading.Semaphore(0)
+    ready, send = workers.Listener.worker_ready, WorkerPool.send
+
+    def stopping(listener: Any, worker: int, pid: int) -> None:
+        if worker <= 3:
+            os.kill(pid, signal.SIGSTOP)
+            assert until(lambda: state_of(pid) == "T")
+        ready(listener, worker, pid)
+
+    def counted(pool: Any, worker: int, frame: bytes, fds: Any = ()) -> int:
+        number = send(pool, worker, frame, fds)
+        if tag_of(frame) == RunAttempt.TAG:
+            sent.release()
+        return number
+
+    monkeypatch.setattr(workers.Listener, "worker_ready", stopping)
+    monkeypatch.setattr(WorkerPool, "send", counted)
+    url = origin.add("/a.mp3", Resource(SIZE, seed=1))
+    with ActorSystem.start(workers=1, heartbeat_limit=60.0, proxies={}) as system, watching(system) as watch:
+        with system.open(url) as stream:
+            reading = Call(stream.read)
+            for _ in range(3):
+                assert sent.acquire(timeout=HANG)
+                kill(system)
+            assert reading.result() == body(1, 0, SIZE)
+        watch.drain()
+        (enqueued,) = watch.of(RequestEnqueued)
+        assert deaths(watch) == [(enqueued.request_id,)] * 3
+        assert [event.cause for event in watch.of(RequestRetrying)] == ["WORKER_LOST"] * 3
+        assert len(asked(origin, "/a.mp3")) == 1
 
 
 def test_f07_beside_others_it_is_told_from_them(origin: Origin) -> None:

@@ -58,18 +58,23 @@ def frozen(tmp_path: Path) -> Iterator[Freezer]:
 
 def stuck_in(calls: WorkerCalls, frozen: Freezer) -> int:
     """Has a worker write there; its pid, when its call has ended and it has not."""
-    future = calls.call("call_functions:write_file", str(frozen.root / "file"), "text", deadline=0.5)
+    future = calls.call("call_functions:write_file", str(frozen.root / "file"), "text", deadline=1.5)
     with pytest.raises(WorkerTimeoutError) as caught:
         future.get(timeout=HANG)
     pid = caught.value.pid
-    assert blocked(pid)
+    assert until(lambda: blocked(pid))
     return pid
 
 
 def blocked(pid: int) -> bool:
     """Whether one of its threads is in disk sleep; the others, the first one too, may have died."""
-    tasks = Path(f"/proc/{pid}/task")
-    return any("\nState:\tD" in (task / "status").read_text() for task in tasks.iterdir())
+
+    def state(task: Path) -> str:
+        with suppress(OSError):  # it has gone meanwhile
+            return (task / "status").read_text()
+        return ""
+
+    return any("\nState:\tD" in state(task) for task in Path(f"/proc/{pid}/task").iterdir())
 
 
 def test_f05_place_of_an_unkillable_worker_is_filled_and_it_is_reaped_when_it_goes(frozen: Freezer) -> None:

@@ -35,7 +35,7 @@ MIB = 1024 * 1024
 
 
 def test_f02_stopped_worker_is_killed_and_its_transfers_go_on() -> None:
-    with Origin() as origin, ActorSystem.start(workers=2, heartbeat=0.1, heartbeat_limit=1.0) as system:
+    with Origin() as origin, ActorSystem.start(workers=2, heartbeat=0.1, heartbeat_limit=3.0) as system:
         # None can be complete before its worker is stopped.
         stalls = [Fault(stall_after=100_000)]
         urls = [origin.add(f"/{number}", Resource(MIB, seed=number, script=stalls)) for number in range(4)]
@@ -119,7 +119,7 @@ def test_f19_worker_outlives_the_actor_that_had_it_started(how: str) -> None:
 def test_f24_jump_of_the_wall_clock_is_not_seen(hours: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every limit is on a clock that cannot be set."""
     wall = time.time
-    with WorkerCalls(2, heartbeat=0.05, heartbeat_limit=1.0) as calls:
+    with WorkerCalls(2, heartbeat=0.05, heartbeat_limit=20.0) as calls:
         before = calls.workers()
         future = calls.call("time:sleep", 0.5, deadline=20.0)
         monkeypatch.setattr(time, "time", lambda: wall() + hours * 3600)

@@ -101,13 +101,13 @@ def test_f21_interpreter_ends_without_stop(scene: str, end: str) -> None:
 PAUSED = """
 import time
 calls.stop()
-calls = WorkerCalls(2, heartbeat=0.1, heartbeat_limit=0.8).start()
+calls = WorkerCalls(2, heartbeat=0.1, heartbeat_limit=1.6).start()
 before = calls.workers()
 print("ready", *before.values(), flush=True)
 sys.stdin.readline()
 # Long enough for a watcher to have looked several times since it was continued.
 answers = [calls.call("call_functions:echo", n).get(timeout=60) for n in range(20)]
-end = time.monotonic() + 1.0
+end = time.monotonic() + 2.0
 while time.monotonic() < end:
     answers.append(calls.call("call_functions:echo", 1).get(timeout=60))
 print(calls.workers() == before, len(answers) > 20, calls.stop(), flush=True)
@@ -128,7 +128,7 @@ def test_f24_no_healthy_worker_is_killed_after_a_pause(whole: bool) -> None:
             for pid in everybody:
                 os.kill(pid, signal.SIGSTOP)
             assert until(lambda: all(state_of(pid) == "T" for pid in everybody))
-            pause.wait(1.2)
+            pause.wait(2.2)
             for pid in reversed(everybody):
                 os.kill(pid, signal.SIGCONT)
         assert host.process.stdin is not None

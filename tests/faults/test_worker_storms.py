@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import pytest
 from host_kit import until
@@ -65,7 +65,8 @@ def test_f13_workers_killed_every_100_ms_for_30_s(caplog: pytest.LogCaptureFixtu
         spent, since = cpu(), began
         while (now := monotonic()) - began < 30:
             for pid in pool.workers().values():
-                os.kill(pid, signal.SIGKILL)
+                with suppress(ProcessLookupError):  # found dead between the two
+                    os.kill(pid, signal.SIGKILL)
             if now - since >= 5:
                 costs.append((cpu() - spent) / (now - since))
                 spent, since = cpu(), now

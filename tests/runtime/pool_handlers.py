@@ -9,7 +9,9 @@ import select
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import msgpack
@@ -114,6 +116,36 @@ class Works(Echo):
 
     def grow(self, fds: list[int], size: int) -> None:
         self.kept = os.urandom(size)
+
+
+class Watches(Echo):
+    """Waits for a descriptor and for a time as well, on the control thread."""
+
+    due: float | None = None
+
+    def __init__(self, settings: bytes, send: Send) -> None:
+        super().__init__(settings, send)
+        self._event = os.eventfd(0, os.EFD_NONBLOCK)
+
+    def fileno(self) -> int:
+        return self._event
+
+    def pause(self) -> float | None:
+        return None if self.due is None else max(self.due - time.monotonic(), 0.0)
+
+    def look(self) -> None:
+        main = threading.current_thread() is threading.main_thread()
+        with suppress(BlockingIOError):
+            self._send(said("seen", os.eventfd_read(self._event), main))
+        if self.due is not None and time.monotonic() >= self.due:
+            self.due = None
+            self._send(said("late", main))
+
+    def ring(self, fds: list[int]) -> None:
+        threading.Thread(target=os.eventfd_write, args=(self._event, 7)).start()
+
+    def wake_me(self, fds: list[int], seconds: float) -> None:
+        self.due = time.monotonic() + seconds
 
 
 class Large(Echo):

@@ -42,8 +42,8 @@ class Heard(PoolListener):
     def worker_retiring(self, worker: int) -> None:
         self._add("retiring", worker)
 
-    def worker_lost(self, worker: int, pid: int, reason: str) -> None:
-        self._add("lost", worker, pid, reason)
+    def worker_lost(self, worker: int, pid: int, reason: str, taken: int) -> None:
+        self._add("lost", worker, pid, reason, taken)
 
     def lost_together(self, workers: tuple[int, ...]) -> None:
         self._add("together", workers)
@@ -77,10 +77,15 @@ def pool_of(
 
 def pid_is_gone(pid: int) -> bool:
     """Whether it has ended, be it reaped or not."""
+    return state_of(pid) in ("Z", "")
+
+
+def state_of(pid: int) -> str:
+    """The kernel's letter for a process; "" if there is none."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except (FileNotFoundError, ProcessLookupError):
-        return True
+        return ""
 
 
 def descriptors(process: int | str = "self") -> dict[str, str]:

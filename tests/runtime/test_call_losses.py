@@ -192,7 +192,7 @@ def test_child_of_a_fork_gets_an_error_at_once_and_disturbs_nothing() -> None:
         # As a thread that another held at the fork would leave them.
         with calls._lock, calls._pool._keeper.guard:
             said = in_a_fork(use)
-        assert said == "('the worker calls belong to the process that was forked', {}, (), False, [])"
+        assert said == "('the worker calls belong to the process that was forked', {}, (), 0, [])"
         assert result(calls.call("call_functions:echo", 2)) == [2]
         assert calls.workers() == before
 

@@ -15,7 +15,7 @@ import pytest
 from call_kit import error, result
 from hypothesis import example, given
 from hypothesis import strategies as st
-from pool_kit import pid_is_gone, until
+from pool_kit import descriptors, pid_is_gone, until
 
 from actors.actor.calls import WorkerCalls, _rebuilt
 from actors.actor.errors import WorkerLostError
@@ -54,11 +54,13 @@ def test_call_runs_in_a_worker_that_has_no_pykka(calls: WorkerCalls) -> None:
 
 
 def test_calls_run_one_at_a_time_in_each_worker(calls: WorkerCalls, fifo: Path, tmp_path: Path) -> None:
-    held = [calls.call("call_functions:begin_and_wait", str(tmp_path / str(n)), str(fifo)) for n in range(2)]
-    assert until(lambda: all((tmp_path / str(n)).exists() for n in range(2)))
-    queued = calls.call("call_functions:echo", "last")
-    assert {int((tmp_path / str(n)).read_text()) for n in range(2)} == set(calls.workers().values())
-    with fifo.open("w") as writer:
+    # Held open, it keeps nobody from opening it; what is read ends when it is closed.
+    with open(os.open(fifo, os.O_RDWR), "w") as writer:  # noqa: PTH123
+        held = [calls.call("call_functions:begin_and_wait", str(tmp_path / str(n)), str(fifo)) for n in range(2)]
+        pids = set(calls.workers().values())
+        assert until(lambda: all(str(fifo) in descriptors(pid).values() for pid in pids))
+        queued = calls.call("call_functions:echo", "last")
+        assert {int((tmp_path / str(n)).read_text()) for n in range(2)} == pids
         writer.write("go")
     assert [result(future) for future in held].count("go") >= 1
     assert result(queued) == ["last"]

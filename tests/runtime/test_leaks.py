@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from pool_kit import until
 
 from actors.testing import leaks
 
@@ -137,7 +138,8 @@ def test_grandchild_is_named(before: leaks.Snapshot) -> None:
     try:
         assert child.stdout is not None
         grandchild = int(child.stdout.readline())
-        wait_for_state(grandchild, "S")
+        # Until then it is another shell.
+        assert until(lambda: Path(f"/proc/{grandchild}/cmdline").read_bytes() == b"sleep\x004321\x00")
         assert f"process {grandchild}: sleep 4321" in leaks.compare(before, SOON)
     finally:
         os.kill(grandchild, signal.SIGKILL)

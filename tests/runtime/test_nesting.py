@@ -165,11 +165,11 @@ def test_a_middle_gets_the_time_of_its_subtree_and_no_more(house: House, caplog:
     """A child below that hangs is left behind by its own supervisor; the middle is not."""
     log, other = Log(), Log()
     root = house.supervisor()
-    other_spec = ChildSpec(name="other", make=other.make, shutdown=0.1)
+    other_spec = ChildSpec(name="other", make=other.make, shutdown=1.0)
     hangs = ChildSpec(name="hangs", make=log.make, shutdown=0.05)
     middle = root.add_supervisor(SupervisorSpec(name="middle", children=(other_spec, hangs)), ready_within=LONG)
     house.threads += [*(t for _, t in root.threads()), *(t for _, t in middle.threads())]
-    assert middle.shutdown == pytest.approx(0.15)
+    assert middle.shutdown == pytest.approx(1.05)
     address = middle.address("hangs")
     assert address is not None
     address.tell(Block())

@@ -237,8 +237,14 @@ def test_killed_worker_is_lost_with_the_cause_and_replaced() -> None:
 def test_workers_that_die_of_the_same_accident_are_named_before_any_is_lost() -> None:
     with pool_of(size=3) as (pool, heard):
         pids = pool.workers()
+        held, go_on = threading.Event(), threading.Event()
+        # Whoever looks after them looks again when both are dead.
+        pool._keeper.order(lambda: (held.set(), go_on.wait(HANG)))
+        assert held.wait(HANG)
         for worker in (1, 3):
             os.kill(pids[worker], signal.SIGKILL)
+        assert until(lambda: all(pid_is_gone(pids[worker]) for worker in (1, 3)))
+        go_on.set()
         heard.wait("lost", 2)
         order = [event[0] for event in heard.all if event[0] in ("together", "lost")]
         assert order == ["together", "lost", "lost"]

@@ -220,7 +220,7 @@ def test_outbox_of_a_dead_worker_is_emptied_by_its_burial() -> None:
         os.kill(process.pid, signal.SIGKILL)
         assert process.gone(HANG)
         assert process.bury() == "killed by SIGKILL"
-        assert len(descriptors()) == before - 1 - 2  # the test's, the channel, the pidfd
+        assert len(descriptors()) == before - 1 - 4  # the test's, the channel, the pidfd, the counter and its mapping
 
 
 def test_threads_that_send_at_once_do_not_mix() -> None:

@@ -94,7 +94,7 @@ def test_a_stop_while_giving_up_is_reported_is_not_undone_by_late_orders(house: 
     house.hooks.gave_up = gave_up  # type: ignore[method-assign]
     address.tell(Fail("ValueError"))
     assert held.wait(LONG)
-    assert supervisor.stop(0.2) == ["a"]  # its thread is in the hook; the other has ended
+    assert supervisor.stop(1.0) == ["a"]  # its thread is in the hook; the other has ended
     assert supervisor.wait(LONG)
     gate.set()
     assert other.did == ["start 1", "stop 1"]
