@@ -17,6 +17,7 @@ from actors.clock import monotonic
 from kithara_actors.errors import Cancelled, ConnectError, KitharaError, PolicyError, ProtocolError
 
 if TYPE_CHECKING:
+    from kithara_actors.worker.connections import PlainConnection
     from kithara_actors.worker.pace import Pace
 
 __all__ = ["Attempt", "Dialer"]
@@ -46,7 +47,9 @@ class Attempt:
         "_lock",
         "_source",
         "_wake",
+        "ahead",
         "asked",
+        "began",
         "deadline",
         "fresh",
         "pace",
@@ -79,6 +82,10 @@ class Attempt:
         """When a connection must stand, proxies passed; on the monotonic clock, 0 if that is not said."""
         self.asked = False
         """The request is sent: what is waited for now is the answer."""
+        self.ahead: PlainConnection | None = None
+        """The connection on which the request is on its way already."""
+        self.began: float | None = None
+        """When that began; None: not before the attempt itself."""
         self.pace: Pace | None = None
         """Who has to be asked before bytes of a body are received; None if nobody."""
 
@@ -125,6 +132,12 @@ class Attempt:
         if before is not None:
             before.close()
         self.check()
+
+    def drop(self) -> None:
+        """Close the connection on which the request is on its way, if nobody has taken it."""
+        ahead, self.ahead = self.ahead, None
+        if ahead is not None:
+            ahead.close()
 
     def wake_by(self, event: threading.Event | None) -> None:
         """Have `cancel` set `event` (None: nothing); raises `Cancelled` if it came before."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 
 from kithara_actors.errors import Cancelled, Failure, KitharaError, StorageFull
@@ -13,7 +14,7 @@ from kithara_actors.worker.body import BodyBroken, BodyStalled
 from kithara_actors.worker.fetcher import FirstByte, Order
 from kithara_actors.worker.sink import Sink
 
-__all__ = ["Basket", "collect", "order_of"]
+__all__ = ["Basket", "collect", "head_of", "order_of"]
 
 
 class Basket(Sink):
@@ -47,36 +48,28 @@ def collect(
     report: Callable[[AttemptHeaders], None],
     refused: Callable[[], tuple[int, float] | tuple[()]],
 ) -> AttemptEnded:
-    """Make the attempt `run` into the descriptor `data`, by `transfer`; how it ended. Blocks until then."""
+    """Make the attempt `run` into the descriptor `data` (HEAD: -1) by `transfer`; how it ended. Blocks until then."""
     spec = run.spec
     assert spec.limit is not None
     basket = Basket(data, spec.limit)
+    if data >= 0:
+        os.lseek(data, 0, os.SEEK_SET)  # from an attempt before
+
+    def counted(end: int) -> None:
+        # The host has the same position, and reads how far a slow body has come there.
+        os.lseek(data, end, os.SEEK_SET)
 
     untold: AttemptHeaders | None = None
 
     def answered(accepted: Accepted, first: FirstByte) -> None:
         nonlocal untold
         check_head_size(first.url, first.headers)
-        # Validator and type are among the headers; twice they might not fit the message.
-        head = AttemptHeaders(
-            spec.request,
-            run.attempt,
-            first.status,
-            accepted.partial,
-            accepted.end,
-            accepted.total,
-            Validator(),
-            None,
-            first.url,
-            first.seconds,
-            first.bare,
-            first.ranged,
-            first.headers,
-        )
+        head = head_of(run, accepted, first)
         if first.received:
             untold = head  # the end comes in a moment: one message does for both
         else:
             report(head)
+            basket.publish = counted
 
     failure: Failure | None = None
     complete = broke = cancelled = stalled = False
@@ -93,6 +86,26 @@ def collect(
     status, seconds = refused() or (None, 0.0)
     return AttemptEnded(
         spec.request, run.attempt, end, complete, None, broke, cancelled, failure, status, seconds, stalled, untold
+    )
+
+
+def head_of(run: RunAttempt, accepted: Accepted, first: FirstByte) -> AttemptHeaders:
+    """What is told of the answer to the attempt `run`."""
+    # Validator and type are among the headers; twice they might not fit the message.
+    return AttemptHeaders(
+        run.spec.request,
+        run.attempt,
+        first.status,
+        accepted.partial,
+        accepted.end,
+        accepted.total,
+        Validator(),
+        None,
+        first.url,
+        first.seconds,
+        first.bare,
+        first.ranged,
+        first.headers,
     )
 
 

@@ -21,11 +21,13 @@ from typing import Any, cast
 
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.exceptions import ClosedPoolError
 from urllib3.response import HTTPResponse
 
 from actors.clock import monotonic
 from kithara_actors.errors import ConnectError, PolicyError
 from kithara_actors.worker.attempt import Attempt, Dialer
+from kithara_actors.worker.heads import usual_head
 from kithara_actors.worker.tunnel import open_tunnel
 
 __all__ = ["POOLS", "Malformed", "PlainConnection", "PlainPool", "SecureConnection", "SecurePool", "active"]
@@ -38,9 +40,6 @@ _HEAD = re.compile(
     rb"(?:[!-9;-~]+:[^\x00\r\n]*\r\n(?:[ \t][^\x00\r\n]*\r\n)*)*\r\n"
 )
 """A whole head of which every line would pass: one look at it costs less than one at each line."""
-_USUAL = re.compile(rb"HTTP/1\.1 ([2-9][0-9]{2})(?: ([^\x00\r\n]*))?\r\n((?:[!-9;-~]+:[^\x00\r\n]*\r\n){0,90})\r\n")
-"""A whole head as nearly all are: of a final answer, in HTTP/1.1, with no field on two lines, and not too many."""
-_USUAL_FIELD = re.compile(r"([^:]+):[ \t]*(.*)\r\n")
 
 
 class Active(threading.local):
@@ -189,31 +188,24 @@ class _Response(http.client.HTTPResponse):
         http.client has the parser of e-mails read the head, which takes a third of what a small request costs.
         """
         received = self.fp.peek(1)
-        head = _USUAL.match(received)
+        head = usual_head(received)
         if head is None:
             return False
-        lines = _USUAL_FIELD.findall(head[3].decode("iso-8859-1"))
-        fields = {name.lower(): value for name, value in reversed(lines)}
-        if len(fields) < len(lines) and sum(name.lower() == "content-length" for name, _ in lines) > 1:
-            return False
-        if "," in fields.get("content-length", ""):
-            return False
-        self.fp.read(head.end())
-        self.behind = len(received) - head.end()
-        self.code = self.status = int(head[1])
-        self.reason = (head[2] or b"").decode("iso-8859-1").strip()
+        self.fp.read(head.size)
+        self.behind = len(received) - head.size
+        self.code = self.status = head.status
+        self.reason = head.reason
         self.version = 11
         self.headers = self.msg = http.client.HTTPMessage()
-        for name, value in lines:
+        for name, value in head.lines:
             self.headers.set_raw(name, value)
-        self.chunked = fields.get("transfer-encoding", "").lower() == "chunked"
+        self.chunked = head.chunked
         if self.chunked:
             self.chunk_left = None
-        self.length = None if self.chunked else _length(fields.get("content-length"))
+        self.length = head.length
         if self.status in (204, 304) or self._asked == "HEAD":
             self.length = 0
-        closes = "close" in fields.get("connection", "").lower()
-        self.will_close = closes or (self.length is None and not self.chunked)
+        self.will_close = head.closes or (self.length is None and not self.chunked)
         return True
 
     def _begin_by_lines(self) -> None:
@@ -244,15 +236,6 @@ class _Response(http.client.HTTPResponse):
             raise Malformed("two different values of Content-Length")
 
 
-def _length(value: str | None) -> int | None:
-    """A Content-Length as http.client takes it; what is wrong with it is said elsewhere."""
-    try:
-        length = int(value or "")
-    except ValueError:
-        return None
-    return None if length < 0 else length
-
-
 class PlainConnection(HTTPConnection):
     """A connection whose socket the running attempt can shut down while it connects, waits and reads."""
 
@@ -262,6 +245,8 @@ class PlainConnection(HTTPConnection):
     response_class = _Response
     indirect = False
     """Never to be opened to the origin itself."""
+    sent_ahead = False
+    """The request is on its way already: what http.client would send now goes nowhere."""
 
     def dial(self, attempt: Attempt, dialer: Dialer) -> socket.socket:
         """The TCP connection, bound to `attempt`."""
@@ -303,13 +288,19 @@ class PlainConnection(HTTPConnection):
             url = attempt.target  # urlopen changes the case of percent escapes, which breaks signed URLs
         super().request(method, url, *args, **kwargs)
 
+    def send(self, data: Any) -> None:
+        if not self.sent_ahead:
+            super().send(data)
+
     def close(self) -> None:
+        self.sent_ahead = False
         handle, self.handle = self.handle, None
         if handle is not None:
             handle.close()
         super().close()
 
     def getresponse(self) -> HTTPResponse:  # type: ignore[override]
+        self.sent_ahead = False
         if self.attempt is not None:
             self.attempt.answered_by(self.sock)
         return super().getresponse()
@@ -361,7 +352,25 @@ class PlainPool(HTTPConnectionPool):
         port = proxy.port or (443 if proxy.scheme == "https" else 80)
         return f"{proxy.host}:{port}"
 
+    def kept(self) -> PlainConnection | None:
+        """A connection that waits for its next request, out of the pool; None if there is none."""
+        with contextlib.suppress(ClosedPoolError):
+            conn: PlainConnection = self._get_conn()
+            if conn.sock is not None and conn.handle is not None:
+                return conn
+            self.put_back(conn)
+        return None
+
+    def put_back(self, conn: PlainConnection) -> None:
+        """Take what `kept` gave, fit for another request or closed."""
+        self._put_conn(conn)
+
     def _get_conn(self, timeout: float | None = None) -> Any:
+        attempt = active.attempt
+        if attempt is not None and attempt.ahead is not None:
+            ahead, attempt.ahead = attempt.ahead, None
+            ahead.sent_ahead = True
+            return ahead
         conn: Any = super()._get_conn(timeout)
         # What came behind the last answer is dropped with it; urllib3 does not see what is decrypted already.
         late = isinstance(conn.sock, ssl.SSLSocket) and conn.sock.pending()

@@ -95,7 +95,7 @@ def run(
     `redirect`, `Transport.open` and `store` raise; the connection is closed then, else it goes back to its
     pool.
     """
-    began = monotonic()
+    began = monotonic() if attempt.began is None else attempt.began
     url, caller, asked = order.url, dict(order.headers), order.asked
     followed: list[str] = []
     while True:

@@ -12,7 +12,6 @@ import os
 import re
 import ssl
 import threading
-import urllib.parse
 import warnings
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
@@ -31,7 +30,8 @@ from actors.clock import monotonic
 from kithara_actors.errors import Cancelled, ConnectError, KitharaError, ProtocolError
 from kithara_actors.logic.addresses import refusal
 from kithara_actors.worker.attempt import Attempt, Dialer
-from kithara_actors.worker.connections import POOLS, Malformed, PlainPool, SecurePool, active
+from kithara_actors.worker.connections import POOLS, Malformed, PlainConnection, PlainPool, SecurePool, active
+from kithara_actors.worker.targets import address_of, completed
 
 if TYPE_CHECKING:
     from kithara_actors.worker.proxies import Proxies
@@ -40,7 +40,6 @@ __all__ = ["USER_AGENT", "Attempt", "Transport", "TransportSettings", "causes", 
 
 USER_AGENT = "kithara-actors/0.1.0"
 
-_PORTS = {"http": 80, "https": 443}
 _PROXY_NAMES = frozenset({"http_proxy", "https_proxy", "all_proxy"})
 _BUNDLE_NAMES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 
@@ -65,10 +64,6 @@ _FAULTS = (
 )
 _ORIGINS = 64
 """Pools kept; the one unused for longest goes."""
-
-_TARGET_SAFE = "".join(map(chr, range(0x21, 0x7F)))
-"""Printable ASCII goes out as it came, percent signs included."""
-_SAFE_TARGET = re.compile("[\x21-\x7e]*")
 
 _ONCE = Retry(False, redirect=False)
 """Made once: urllib3 makes one for each request otherwise."""
@@ -161,9 +156,7 @@ class Transport:
             proxies.close()
 
     def _send(self, attempt: Attempt, pool: PlainPool, headers: Mapping[str, str], method: str) -> HTTPResponse:
-        given = {name.lower() for name in headers}
-        own = {"User-Agent": self.settings.user_agent, "Accept": "*/*"}
-        sent = dict(headers) | {name: value for name, value in own.items() if name.lower() not in given}
+        sent = completed(headers, self.settings.user_agent)
         attempt.fresh = attempt.plain = False
         active.attempt, active.names = attempt, self._dialer
         active.dialer = self._proxy_dialer if pool.via else self._dialer
@@ -175,7 +168,7 @@ class Transport:
                         method,
                         attempt.target,
                         headers=sent,
-                        timeout=self._limits,
+                        timeout=self._limits_of(attempt),
                         retries=_ONCE,
                         redirect=False,
                         assert_same_host=False,
@@ -193,22 +186,40 @@ class Transport:
             active.attempt = active.dialer = active.names = None
             active.fresh_only = False
 
+    def _limits_of(self, attempt: Attempt) -> Timeout:
+        """The time for a connection, and for an answer: what is left of it where that is waited for already."""
+        if attempt.ahead is None or attempt.began is None:
+            return self._limits
+        left = attempt.began + self.settings.inactivity_timeout - monotonic()
+        return Timeout(connect=self.settings.connect_timeout, read=max(left, 0.001))
+
+    def kept(self, attempt: Attempt, url: str) -> tuple[PlainPool, PlainConnection] | None:
+        """A connection that waits for a request to `url`, and its pool; None if there is none to take at once.
+
+        Neither over TLS nor through a proxy. Does not block. It goes back by `PlainPool.put_back`.
+        """
+        try:
+            key, attempt.target, attempt.where = address_of(url)
+        except (ValueError, KitharaError):
+            return None  # said by `open`
+        if not self._lock.acquire(blocking=False):
+            return None  # a pool is being made, which may take a while
+        try:
+            pool = self._pools.get(key)
+            if pool is not None:
+                self._pools.move_to_end(key)
+        finally:
+            self._lock.release()
+        if type(pool) is not PlainPool or pool.proxy is not None:
+            return None
+        connection = pool.kept()
+        return None if connection is None else (pool, connection)
+
     def _route(self, url: str) -> tuple[PlainPool, str, str]:
         """Pool, request target and host:port for `url`."""
-        parts = urllib.parse.urlsplit(url)
-        port = parts.port or _PORTS.get(parts.scheme)
-        host = parts.hostname
-        if port is None or not host:
-            raise ProtocolError("not an http or https URL with a host")
-        if not host.isascii():
-            # In one form for all: other encodings of a name in another script may be other names.
-            host = urllib3.util.parse_url(url).host or ""
-        where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-        if not _SAFE_TARGET.fullmatch(target):
-            target = urllib.parse.quote(target, safe=_TARGET_SAFE)
-        pool = self._pool(parts.scheme, host, port, where)
-        if pool.proxy is not None and parts.scheme == "http":
+        key, target, where = address_of(url)
+        pool = self._pool(*key, where)
+        if pool.proxy is not None and key[0] == "http":
             netloc = where.removesuffix(":80")
             target = f"http://{netloc}{target}"
         return pool, target, where

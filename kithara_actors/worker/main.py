@@ -1,4 +1,4 @@
-"""The media side of a worker: takes attempts, runs each on a thread of its own, reports how it ended."""
+"""The media side of a worker: takes attempts, makes each on a thread or without one, reports how it ended."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from kithara_actors.logic.response import Asked
 from kithara_actors.messages.worker import (
     WORKER_COMMANDS,
     AskRedirect,
-    AttemptBegun,
     AttemptEnded,
     AttemptHeaders,
     AttemptsInFlight,
@@ -30,6 +29,7 @@ from kithara_actors.messages.worker import (
 )
 from kithara_actors.worker.attempt import Attempt
 from kithara_actors.worker.collecting import collect, order_of
+from kithara_actors.worker.exchanges import Exchanges
 from kithara_actors.worker.fetcher import Order, run
 from kithara_actors.worker.http import Transport, TransportSettings
 from kithara_actors.worker.pace import Pacing
@@ -80,22 +80,22 @@ class _Verdict:
 
 @dataclass(slots=True)
 class _Job:
-    """`begun`, `head`, `ended` and the verdict's question are what was said of it, in case that is to be said again."""
+    """`head`, `ended` and the verdict's question are what was said of it, in case that is to be said again."""
 
     order: RunAttempt
     attempt: Attempt
     fds: list[int]
-    begun: bool = False
     head: AttemptHeaders | None = None
     ended: AttemptEnded | None = None
 
     @property
     def flight(self) -> InFlight:
-        return InFlight(self.order.spec.request, self.order.attempt, self.order.start, self.begun)
+        return InFlight(self.order.spec.request, self.order.attempt, self.order.start)
 
 
 class FetchHandler:
-    """Hands attempts to threads, which are kept while there is work. Called on the control thread only."""
+    """Makes small requests itself where it can (`Exchanges`), and hands all else to threads, which are kept while there
+    is work. Called on the control thread only."""
 
     def __init__(
         self,
@@ -112,6 +112,7 @@ class FetchHandler:
         self._allow_downgrade = allow_downgrade
         self._codec = Codec(WORKER_COMMANDS)
         self._threads = ThreadPool(self._work, "fetch", _IDLE)
+        self._exchanges = Exchanges(transport, self._answered, self._resume)
         self._lock = threading.Lock()
         self._running: dict[int, _Job] = {}
         self._asks = asks
@@ -126,7 +127,7 @@ class FetchHandler:
             case CancelAttempt(attempt):
                 with self._lock:
                     running = self._running.get(attempt)
-                if running is not None:
+                if running is not None and not self._exchanges.cancel(attempt):
                     running.attempt.cancel()
             case RedirectJudged(attempt):
                 with self._lock:
@@ -141,6 +142,19 @@ class FetchHandler:
 
     def busy(self) -> int:
         return len(self._running)
+
+    def fileno(self) -> int:
+        return self._exchanges.fileno()
+
+    def look(self) -> None:
+        self._exchanges.look()
+
+    def pause(self) -> float | None:
+        return self._exchanges.pause()
+
+    def close(self) -> None:
+        """For who does not end with it."""
+        self._exchanges.close()
 
     def _report_all(self, worker: int) -> None:
         """Say what runs, and again what was said of it: whom it was told to may have forgotten."""
@@ -161,20 +175,34 @@ class FetchHandler:
                 self._send(self._codec.encode(verdict.question))
 
     def _begin(self, job: _Job) -> None:
+        order = job.order
         with self._lock:
-            self._running[job.order.attempt] = job
+            self._running[order.attempt] = job
+        # Who may have to wait for its turn does that on a thread; and of its descriptors the first is the meters'.
+        bodiless = _is_bodiless(order)
+        alone = order.meter is None and len(job.fds) == (0 if bodiless else 1)
+        if alone and self._exchanges.begin(order, job.attempt, -1 if bodiless else job.fds[0]):
+            return
+        self._start(job)
+
+    def _start(self, job: _Job) -> None:
         try:
             self._threads.start(job)
         except RuntimeError as error:
             short = Failure("ConnectError", f"no thread to fetch with: {error}", retryable=True)
             self._end(job, _failed(job, short))
             self._take_meters(job)
-            for fd in job.fds:
-                os.close(fd)
+            _release(job)
+
+    def _answered(self, attempt: int, ended: AttemptEnded) -> None:
+        job = self._running[attempt]
+        self._end(job, ended)
+        _release(job)
+
+    def _resume(self, attempt: int) -> None:
+        self._start(self._running[attempt])
 
     def _work(self, job: _Job) -> None:
-        job.begun = True
-        self._send(self._codec.encode(AttemptBegun(job.order.spec.request, job.order.attempt)))
         try:
             ended = self._run(job)
         except Exception as error:  # noqa: BLE001 - every attempt is answered, whatever breaks
@@ -193,6 +221,7 @@ class FetchHandler:
         with contextlib.ExitStack() as held:
             for fd in job.fds[0 if job.order.meter is None else 1 :]:
                 held.callback(os.close, fd)
+            held.callback(job.attempt.drop)
             self._take_meters(job)
             if job.order.meter is not None:
                 job.attempt.pace = self._pacing.pace(job.order.meter, job.attempt)
@@ -211,7 +240,7 @@ class FetchHandler:
             self._pacing.take_over(job.fds.pop(0))
 
     def _collect(self, job: _Job) -> AttemptEnded:
-        (data,) = job.fds
+        (data,) = (-1,) if _is_bodiless(job.order) else job.fds
         order = order_of(job.order)
         return collect(
             job.order,
@@ -273,6 +302,18 @@ class FetchHandler:
         if job is not None:
             job.head = command
         self._send(self._codec.encode(command))
+
+
+def _is_bodiless(order: RunAttempt) -> bool:
+    """Whether no body comes, and no descriptor for one."""
+    return order.spec.collection is not None and order.spec.collection.method == "HEAD"
+
+
+def _release(job: _Job) -> None:
+    """Of a job that no thread has run."""
+    job.attempt.drop()
+    for fd in job.fds:
+        os.close(fd)
 
 
 def _failed(job: _Job, failure: Failure) -> AttemptEnded:

@@ -37,8 +37,8 @@ def job(request: int, **said: Any) -> _Job:
     return _Job(RunAttempt(10 + request, 1000, request_spec(request)), Attempt(), [], **said)
 
 
-def flight(request: int, *, begun: bool) -> InFlight:
-    return InFlight(RequestId(request), 10 + request, 1000, begun)
+def flight(request: int) -> InFlight:
+    return InFlight(RequestId(request), 10 + request, 1000)
 
 
 def test_an_idle_worker_says_so() -> None:
@@ -48,10 +48,9 @@ def test_an_idle_worker_says_so() -> None:
 
 
 def test_what_was_said_is_said_again_after_what_runs() -> None:
-    busy, sent = handler(job(1), job(2, begun=True, head=HEADS), job(3, begun=True, ended=END))
+    busy, sent = handler(job(1), job(2, head=HEADS), job(3, ended=END))
     busy.handle(CODEC.encode(ReportAttempts(4)), [])
-    runs = (flight(1, begun=False), flight(2, begun=True), flight(3, begun=True))
-    assert sent == [AttemptsInFlight(4, runs, True), HEADS, END]
+    assert sent == [AttemptsInFlight(4, (flight(1), flight(2), flight(3)), True), HEADS, END]
 
 
 def test_a_report_of_thousands_comes_in_parts_that_fit_a_frame() -> None:

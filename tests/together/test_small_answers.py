@@ -6,77 +6,22 @@ something came behind an answer is not used again, and a late cancel reaches nob
 from __future__ import annotations
 
 import os
-import queue
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import pytest
 from transport_kit import HANG, Bench, Papers, Peer, bench, full, papers, read_head, sees_the_end
+from worker_kit import Worker
 
-from actors.messages.codec import Codec
 from kithara_actors.errors import Cancelled
-from kithara_actors.messages.records import Collection, FetchSpec
-from kithara_actors.messages.worker import (
-    WORKER_COMMANDS,
-    AttemptBegun,
-    AttemptEnded,
-    AttemptHeaders,
-    CancelAttempt,
-    RunAttempt,
-)
-from kithara_actors.values import ContentId, FetchKind, RequestId
+from kithara_actors.messages.worker import AttemptEnded, AttemptHeaders
 from kithara_actors.worker import main
 from kithara_actors.worker.body import discard
-from kithara_actors.worker.http import Transport, TransportSettings
-from kithara_actors.worker.main import FetchHandler
 
 __all__ = ["bench", "papers"]
 
-CODEC = Codec(WORKER_COMMANDS)
 SMALL = b"Hello, World!"
-
-
-class Worker:
-    """The media side of a worker, and what it says."""
-
-    def __init__(self) -> None:
-        self.said: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        self._transport = Transport(TransportSettings(trust_env=False))
-        self._handler = FetchHandler(
-            self._transport, lambda frame: self.said.put(CODEC.decode(frame)), allow_downgrade=False
-        )
-        self._attempts = 0
-        self._data: list[int] = []
-
-    def ask(self, url: str, method: str = "GET", limit: int = 1 << 20) -> int:
-        self._attempts += 1
-        spec = FetchSpec(
-            RequestId(1), 0, "call:1", FetchKind.DEMAND, url, url.rstrip("/"), (), ContentId(1), 0, 0, 0, None, False,
-            None, None, limit, collection=Collection("collector", method, False),
-        )  # fmt: skip
-        self._data.append(os.memfd_create("test"))
-        self._handler.handle(CODEC.encode(RunAttempt(self._attempts, 0, spec)), [os.dup(self._data[-1])])
-        assert self.next() == AttemptBegun(RequestId(1), self._attempts)
-        return self._attempts
-
-    def next(self) -> Any:
-        return self.said.get(timeout=HANG)
-
-    def cancel(self, attempt: int) -> None:
-        self._handler.handle(CODEC.encode(CancelAttempt(attempt)), [])
-
-    def body(self) -> bytes:
-        return os.pread(self._data[-1], 1 << 20, 0)
-
-    def close(self) -> None:
-        for thread in threading.enumerate():
-            if thread.name == "fetch":
-                thread.join(HANG)
-        self._transport.close()
-        for fd in self._data:
-            os.close(fd)
 
 
 @pytest.fixture

@@ -637,11 +637,18 @@ def test_interim_answers_are_passed_over(desk: Desk) -> None:
         assert desk.get(server.url).run().total == 3
 
 
+@contextlib.contextmanager
+def refusing() -> Iterator[int]:
+    """A port on which nobody listens, and that nobody else can take meanwhile."""
+    with socket.socket() as place:
+        place.bind(("127.0.0.1", 0))
+        yield place.getsockname()[1]
+
+
 def test_a_refused_connection_is_retryable_and_named(desk: Desk) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-    with pytest.raises(ConnectError, match=rf"127\.0\.0\.1:{port}") as caught:
-        desk.get(f"http://user:password@127.0.0.1:{port}/?token=secret").run()
+    with refusing() as port:
+        with pytest.raises(ConnectError, match=rf"127\.0\.0\.1:{port}") as caught:
+            desk.get(f"http://user:password@127.0.0.1:{port}/?token=secret").run()
     assert caught.value.retryable
     assert not re.search("user|password|secret", str(caught.value))
 
@@ -686,13 +693,12 @@ def test_every_address_is_tried(desk: Desk, origin: Origin, monkeypatch: pytest.
     url = origin.add("/a", Resource(size=9))
     port = int(url.split(":")[2].split("/")[0])
     silent = int(origin.silent_address().split(":")[2].strip("/"))
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        refusing = listener.getsockname()[1]
     kind = (socket.AF_INET, socket.SOCK_STREAM, 6, "")
-    ports = (refusing, silent, port)
-    answers_of(monkeypatch, lambda: [(*kind, ("127.0.0.1", number)) for number in ports])
     hurried = desk.connect(connect_timeout=2.0)
-    assert desk.get(f"http://music.test:{port}/a", via=hurried).run().end == 9
+    with refusing() as refused:
+        ports = (refused, silent, port)
+        answers_of(monkeypatch, lambda: [(*kind, ("127.0.0.1", number)) for number in ports])
+        assert desk.get(f"http://music.test:{port}/a", via=hurried).run().end == 9
     assert origin.requests[0].headers["host"] == f"music.test:{port}"
 
 
