@@ -107,9 +107,9 @@ class FirstByte(Event):
 class RequestRetrying(Event):
     """Attempt `attempt` of at most `limit` retries follows in `delay`, in seconds.
 
-    `cause` is an error kind; or, at no cost of the budget, WORKER_LOST, CLEARED (it ran alone after lost workers and
-    goes on among the others), RENEWED (the callables are asked again) or RETURNED (back to the original URL from where
-    redirects had led).
+    `cause` is an error kind; or, at no cost of the budget, PREEMPTED (another has its slot until it gets one again),
+    WORKER_LOST, CLEARED (it ran alone after lost workers and goes on among the others), RENEWED (the callables are
+    asked again) or RETURNED (back to the original URL from where redirects had led).
     """
 
     TAG = 4

@@ -1,4 +1,4 @@
-"""The last events of one scope: written once by the bus, read by each subscriber at a place of its own."""
+"""The last events of one scope: written once, read by each subscriber at a place of its own."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["EventLog"]
 
 
 class EventLog:
-    """One thread adds and takes no lock for it, however many read; readers come from any thread.
+    """Readers come from any thread and take no lock for it; all else is done by who holds the journal's.
 
     The envelope numbered n is followed by n + 1; of the oldest no more are kept than the most patient reader may
     have unread, and one that tells where the others were lost.
@@ -27,24 +27,22 @@ class EventLog:
         self._last_seq = 0
 
     def add(self, envelope: Envelope) -> None:
-        """Never waits for a reader. An envelope that is here already is left alone."""
+        """An envelope that is here already is left alone. Wakes nobody."""
         if envelope.seq <= self._last_seq:
-            return  # the second time: the bus has begun anew in the middle of it
+            return  # the second time: whoever delivered it was interrupted
         self._last_seq = envelope.seq
         number = self.count
         self.items[number] = envelope
         # In this order: whoever misses an old one finds a higher count, and looks further on.
         self.count = number + 1
         self.items.pop(number - self._keep, None)
-        if self.waiters:
-            self.wake()
 
     def wake(self) -> None:
         """Have all that wait now look again; each once, however fast they are back."""
-        for key in list(self.waiters):
-            call = self.waiters.pop(key, None)
-            if call is not None:  # else it gave up just now
-                call()
+        for key, call in list(self.waiters.items()):
+            # Called first: who is interrupted here has left nobody asleep.
+            call()
+            self.waiters.pop(key, None)
 
     def enter(self, capacity: int) -> int:
         """One more reads here, with at most so many unread; the number at which it begins."""
@@ -58,17 +56,25 @@ class EventLog:
             self._capacities.remove(capacity)
             self._fit()
 
-    def done(self, number: int) -> None:
-        """A reader has read it: it goes at once if there is no other."""
-        if len(self._capacities) == 1:
-            self.items.pop(number, None)
+    def take(self, start: int, most: int) -> list[Envelope] | None:
+        """Up to `most` envelopes from number `start` on; None if the first of them has gone meanwhile.
 
-    def copy(self, start: int) -> EventLog:
-        """What is here from `start` on, to which nothing is added."""
+        They go from here at once if there is no other reader.
+        """
+        numbers = range(start, min(self.count, start + most))
+        found = list(map(self.items.get, numbers))
+        if not all(found):
+            return None
+        if len(self._capacities) == 1:
+            for number in numbers:
+                self.items.pop(number, None)
+        return found  # type: ignore[return-value]  # mypy does not see what all() has seen
+
+    def copy(self) -> EventLog:
+        """What is here now, to which nothing is added."""
         made = EventLog()
         made.count = self.count
-        kept = ((number, self.items.get(number)) for number in range(max(start, made.count - self._keep), made.count))
-        made.items = {number: envelope for number, envelope in kept if envelope is not None}
+        made.items = dict(self.items)
         return made
 
     def _fit(self) -> None:

@@ -6,10 +6,11 @@ measures small requests (4 KiB, `system.execute`, by several threads) and one la
 * nobody; one that reads, on a thread of its own;
 * many that never read; many that read all events, each on a thread of its own; many that do so in one event loop.
 
-A request has four events, whoever listens; without a listener none is made. The goal: many that never read leave nine
-tenths of what there is without any, in the median of the rounds, each compared within itself. Beside it stands the
-processor time of this process for a request, which says more on a machine that has other things to do. What those
-that read do with the processor is theirs, and has no goal.
+A request has four events, whoever listens; without a listener none is made. The goals: many that never read, and one
+that reads all, each leave nine tenths of what there is without any, in the median of the rounds, each compared within
+itself. Beside it stands the processor time of this process for a request, which says more on a machine that has other
+things to do. A hundred that read take every event a hundred times, in the interpreter that also runs the requests: what
+that costs is shown, and has no goal.
 """
 
 from __future__ import annotations
@@ -33,10 +34,11 @@ from benches.report import machine_line, write_json
 from benches.servers import Nginx
 from kithara_actors import ActorSystem, FetchCommand, Subscription
 
-__all__ = ["LISTENERS", "Sample", "add", "enough", "ratio"]
+__all__ = ["JUDGED", "LISTENERS", "Sample", "add", "enough", "ratio"]
 
 SMALL, LARGE = 4096, 64 << 20
 GOAL = 0.9
+JUDGED = {"many, unread": "many that never read", "one reads": "one that reads all"}
 
 
 def add(commands: Commands) -> None:
@@ -118,7 +120,7 @@ class Sample:
     cpu: float
 
 
-def enough(rounds: Sequence[dict[str, Sample]], name: str = "many, unread") -> bool:
+def enough(rounds: Sequence[dict[str, Sample]], name: str) -> bool:
     """Whether that way of listening leaves enough, of requests and of bytes."""
     return min(ratio(rounds, name, "requests"), ratio(rounds, name, "bytes")) >= GOAL
 
@@ -170,9 +172,10 @@ def run(arguments: argparse.Namespace) -> int:
         write_json(arguments.json, arguments, {"rounds": plain})
     if arguments.no_verdict:
         return 0
-    good = enough(rounds)
-    print(f"{'ok' if good else 'MISSED'}: with many that never read, {GOAL:.0%} of what there is without any")
-    return 0 if good else 1
+    for name, words in JUDGED.items():
+        verdict = "ok" if enough(rounds, name) else "MISSED"
+        print(f"{verdict}: with {words}, {GOAL:.0%} of what there is without any")
+    return 0 if all(enough(rounds, name) for name in JUDGED) else 1
 
 
 def _sample(system: ActorSystem, small: str, large: str, size: int, arguments: argparse.Namespace) -> Sample:

@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import functools
+import gc
+import threading
 from collections.abc import Iterator
 
 import pytest
 from host_kit import until
 from stream_kit import HANG, watching
 
-from kithara_actors.events import Envelope, Lagged, RequestCompleted, SystemStopping
+from kithara_actors.errors import SystemStopped
+from kithara_actors.events import (
+    Envelope,
+    FileError,
+    Lagged,
+    RequestCompleted,
+    RequestStarted,
+    SystemStopping,
+)
 from kithara_actors.fetching import FetchCommand
 from kithara_actors.system import ActorSystem
-from kithara_actors.testing.origin import Origin, Resource, body
+from kithara_actors.testing.origin import Fault, Origin, Resource, body
 
 
 @pytest.fixture
@@ -63,6 +74,75 @@ def test_a_callback_that_fails_three_times_is_called_no_more(origin: Origin, cap
     assert lines[0].startswith("an event callback failed at ")
     assert lines[1].endswith("unsubscribed")
     assert len(lines) == 2
+
+
+def test_whoever_listens_to_a_stream_hears_all_and_is_let_go_when_it_is_closed(origin: Origin) -> None:
+    url = origin.add("/a", Resource(50_000, seed=1))
+    called: list[Envelope] = []
+    with ActorSystem.start(workers=1) as system:
+        with system.open(url) as stream, system.open(url) as other:
+            pulled, pushed = stream.subscribe(), stream.subscribe(callback=called.append)
+            theirs = other.subscribe()
+            assert stream.wait_complete(HANG)
+            assert stream.read() == body(1, 0, 50_000)
+            stream.close()
+            assert until(lambda: pulled.ended and pushed.ended, HANG)
+            assert not theirs.ended
+        heard = [type(envelope.event).__name__ for envelope in pulled]
+        assert until(lambda: len(called) == len(heard), HANG)
+        assert heard[-1] == "EndOfStream"
+        assert until(lambda: not [each for each in threading.enumerate() if "subscriber" in each.name], HANG)
+        assert system.health().state == "ok"
+
+
+def test_a_callback_that_could_never_work_is_refused_at_once(origin: Origin) -> None:
+    async def coroutine(envelope: Envelope) -> None: ...
+
+    class Listener:
+        async def __call__(self, envelope: Envelope) -> None: ...
+
+    url = origin.add("/a", Resource(1000, seed=1))
+    with ActorSystem.start(workers=1) as system, system.open(url) as stream:
+        for subscribe in (system.subscribe, stream.subscribe):
+            with pytest.raises(TypeError, match=r"^callback must be a function of one envelope, not 'print'$"):
+                subscribe(callback="print")  # type: ignore[arg-type]
+            for callback in (coroutine, Listener(), functools.partial(coroutine)):
+                with pytest.raises(TypeError, match=r"^callback is a coroutine function: use `async for"):
+                    subscribe(callback=callback)
+            with pytest.raises(ValueError, match=r"not <built-in function print>; give a callback as callback=\.\.\.$"):
+                subscribe(print)  # type: ignore[arg-type]
+        mine, all_of_them = stream.subscribe(), system.subscribe()
+        assert repr(mine) == f"<Subscription {mine.id} to stream {mine.scope.stream}, open>"
+    assert repr(all_of_them) == f"<Subscription {all_of_them.id} to the system, ended>"
+    assert mine.id == 1  # what was refused left nothing behind
+
+
+def test_who_listens_to_a_stream_that_was_cancelled_and_dropped_is_let_go(origin: Origin) -> None:
+    url = origin.add("/a", Resource(1000, seed=1))
+    with ActorSystem.start(workers=1) as system:
+        stream = system.open(url)
+        called = stream.subscribe(callback=lambda _: None)
+        assert stream.read(10) == body(1, 0, 10)
+        stream.cancel()
+        assert not called.ended
+        del stream
+        gc.collect()
+        assert until(lambda: called.ended, HANG)
+
+
+def test_what_was_open_when_the_system_stops_says_so(origin: Origin) -> None:
+    gate = threading.Event()
+    url = origin.add("/a", Resource(1000, always=Fault(hold=gate)))
+    with ActorSystem.start(workers=1) as system, watching(system) as watch, system.open(url) as stream:
+        watch.first(RequestStarted)
+        assert system.stop() == []
+        watch.drain()
+        (error,) = watch.of(FileError)
+        with pytest.raises(SystemStopped) as raised:
+            stream.read()
+        gate.set()
+    assert (error.error.kind, error.error.text) == ("SystemStopped", str(raised.value))
+    assert str(raised.value) == "the system has been stopped"
 
 
 def test_a_hundred_that_never_read_lose_events_and_hold_nobody_up(origin: Origin) -> None:
