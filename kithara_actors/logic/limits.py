@@ -69,7 +69,14 @@ class Limits:
 
     def _count(self, gate: Gate, step: int) -> None:
         self.running += step
-        for counts in (self.per_host, self.background) if gate.background else (self.per_host,):
-            counts[gate.origin] = counts.get(gate.origin, 0) + step
-            if not counts[gate.origin]:
-                del counts[gate.origin]
+        _add(self.per_host, gate.origin, step)
+        if gate.background:
+            _add(self.background, gate.origin, step)
+
+
+def _add(counts: dict[str, int], origin: str, step: int) -> None:
+    count = counts.get(origin, 0) + step
+    if count:
+        counts[origin] = count
+    else:
+        del counts[origin]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from kithara_actors.logic.limits import Gate, Limits, gate_of
+from kithara_actors.logic.limits import Gate, Limits
 from kithara_actors.logic.turns import Turns
 from kithara_actors.messages.records import FetchSpec
 from kithara_actors.values import FetchKind, Priority, RequestId
@@ -21,31 +21,30 @@ _LAST = (Priority.LOW, Priority.LOW)
 
 @dataclass(slots=True)
 class Queues:
-    """Knows the peers' classes; a request keeps the spec that it was added with until it leaves."""
+    """Knows the peers' classes; a request keeps the spec and the gate that it was added with until it leaves."""
 
     _priorities: dict[str, Priority] = field(default_factory=dict)
     _slots: dict[Slot, Turns[Gate]] = field(default_factory=lambda: {slot: Turns() for slot in _SLOTS})
     _fill: Turns[Gate] = field(default_factory=Turns)
     _behind: dict[Gate, int] = field(default_factory=dict)
+    _size: int = 0
 
     def __len__(self) -> int:
-        return sum(map(len, self._slots.values())) + len(self._fill)
+        return self._size
 
-    def add(self, spec: FetchSpec, *, head: bool) -> None:
+    def add(self, spec: FetchSpec, gate: Gate, *, head: bool) -> None:
         """Queue the request behind those of its peer; with `head` before them, and its peer is next."""
-        gate = gate_of(spec)
         self._turns(spec).add(spec.request, spec.peer, gate, head=head)
         self._count(spec, gate, 1)
 
-    def remove(self, spec: FetchSpec) -> None:
+    def remove(self, spec: FetchSpec, gate: Gate) -> None:
         """Take a queued request out of its place."""
-        gate = gate_of(spec)
         self._turns(spec).remove(spec.request, spec.peer, gate)
         self._count(spec, gate, -1)
 
     def take(self, limits: Limits) -> RequestId | None:
         """The request that is to run next, which `left` is to be told of; None if no limit lets another run."""
-        if limits.full:
+        if limits.full or not self._size:
             return None
         for turns in (*self._slots.values(), self._fill):
             request = turns.take(limits.open)
@@ -53,16 +52,21 @@ class Queues:
                 return request
         return None
 
-    def left(self, spec: FetchSpec) -> None:
+    def left(self, spec: FetchSpec, gate: Gate) -> None:
         """The request was taken."""
-        self._count(spec, gate_of(spec), -1)
+        self._count(spec, gate, -1)
+
+    def passed(self, spec: FetchSpec) -> None:
+        """The request runs without having been queued; what its peer has queued waits for the next turn."""
+        self._turns(spec).passed(spec.peer)
 
     def opened(self, origin: str) -> None:
         """A slot of this host has become free."""
         one, background = Gate(origin, background=False), Gate(origin, background=True)
-        for turns in self._slots.values():
-            turns.opened(one)
-            turns.opened(background)
+        for gate in (one, background):
+            if gate in self._behind:
+                for turns in self._slots.values():
+                    turns.opened(gate)
         self._fill.opened(background)
 
     def priority(self, peer: str) -> Priority:
@@ -104,6 +108,7 @@ class Queues:
         return self.priority(spec.peer), spec.kind.priority
 
     def _count(self, spec: FetchSpec, gate: Gate, step: int) -> None:
+        self._size += step
         if spec.kind is not FetchKind.FILL:
             self._behind[gate] = self._behind.get(gate, 0) + step
             if not self._behind[gate]:

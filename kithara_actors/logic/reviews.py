@@ -38,8 +38,16 @@ class Reviews:
 
     def expect(self, request: RequestId, since: float) -> None:
         """The request, queued since then, is one that somebody may wait for."""
-        if self.after is not None:
-            self._claims.append((since + self.after, request))
+        if self.after is None:
+            return
+        claim = (since + self.after, request)
+        if self._claims and claim < self._claims[0]:
+            # It was queued before these, as one that nobody waited for.
+            self._claims.appendleft(claim)
+        else:
+            self._claims.append(claim)
+        if self._due is not None and claim[0] < self._due:
+            self._due = None
 
     def hurry(self) -> None:
         """Something may be decided at once."""
@@ -56,6 +64,8 @@ class Reviews:
     def earlier(self, now: float, queued: Callable[[RequestId], bool]) -> float | None:
         """In how many seconds the next is to be, if that is earlier than was known. `queued` tells whether a request
         waits for a slot."""
+        if self._due is not None and not self._urgent:
+            return None  # what was expected since comes later
         while self._claims and not queued(self._claims[0][1]):
             self._claims.popleft()
         soonest = now + min(_ROUND, self.after or _ROUND)

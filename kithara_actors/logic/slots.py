@@ -14,43 +14,17 @@ Low/Low request waits for as long as High/High ones keep coming.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from enum import StrEnum
-
 from kithara_actors.logic import slots_steps as steps
 from kithara_actors.logic.callers import Callers
 from kithara_actors.logic.limits import Limits, gate_of
 from kithara_actors.logic.preemption import Claim, Cuts, Victim, decide
 from kithara_actors.logic.queues import Queues, Slot
 from kithara_actors.logic.reviews import Reviews
+from kithara_actors.logic.slots_entry import Entry, SlotState
 from kithara_actors.messages.records import FetchSpec, InHand, Standing
 from kithara_actors.values import CancelReason, FetchKind, Priority, RequestId
 
 __all__ = ["SlotMap", "SlotState"]
-
-
-class SlotState(StrEnum):
-    """Where an accepted request is; it is forgotten once it has ended."""
-
-    QUEUED = "queued"
-    RUNNING = "running"
-    PARKED = "parked"
-
-
-@dataclass(slots=True)
-class _Entry:
-    """`since` is when it was last queued. Bytes up to `seen` had landed when it was last chosen to be cut, up to `mark`
-    when it was cut."""
-
-    spec: FetchSpec
-    state: SlotState
-    since: float = 0.0
-    started: bool = False
-    reason: CancelReason | None = None
-    seen: int = 0
-    mark: int = 0
-    stuck: bool = False
-    """Whether it was to be cut and was not."""
 
 
 class SlotMap:
@@ -76,7 +50,7 @@ class SlotMap:
         `background_per_host` are fill or prefetch."""
         self._limits = Limits(max_concurrent, max_per_host, background_per_host)
         self._queues = Queues()
-        self._entries: dict[RequestId, _Entry] = {}
+        self._entries: dict[RequestId, Entry] = {}
         self._by_peer: dict[str, set[RequestId]] = {}
         self._postponed: dict[RequestId, CancelReason] = {}
         self._cuts = Cuts()
@@ -100,14 +74,14 @@ class SlotMap:
         match event:
             case steps.Submit(spec):
                 return self._submit(spec, now)
+            case steps.Finish(request):
+                return self._finish(request, now)
             case steps.Reclassify(spec):
                 return self._reclassify(spec, now)
             case steps.Park(request):
                 return self._park(request, now)
             case steps.Requeue(request):
                 return self._requeue(request, now)
-            case steps.Finish(request):
-                return self._finish(request, now)
             case steps.Cancel(request, reason):
                 return self._cancel(request, reason, now)
             case steps.Prioritize(peer, priority):
@@ -185,16 +159,16 @@ class SlotMap:
         """Queue lengths by (peer priority, command priority); fill counts as Low/Low."""
         return self._queues.lengths
 
-    def _running(self) -> list[_Entry]:
+    def _running(self) -> list[Entry]:
         return [entry for _, entry in sorted(self._entries.items()) if entry.state is SlotState.RUNNING]
 
-    def _preemptible(self, request: RequestId) -> _Entry | None:
+    def _preemptible(self, request: RequestId) -> Entry | None:
         entry = self._entries.get(request)
         if entry is None or entry.state is not SlotState.RUNNING or request in self._cuts or entry.reason is not None:
             return None
         return entry if entry.spec.ranged and entry.spec.collection is None else None
 
-    def _queued(self, request: RequestId | None) -> _Entry | None:
+    def _queued(self, request: RequestId | None) -> Entry | None:
         entry = None if request is None else self._entries.get(request)
         return entry if entry is not None and entry.state is SlotState.QUEUED else None
 
@@ -203,24 +177,32 @@ class SlotMap:
     def _submit(self, spec: FetchSpec, now: float) -> list[steps.Action]:
         if spec.request in self._entries:
             raise ValueError(f"request {spec.request} was submitted before")
-        self._enqueue(self._enter(spec), now, head=False)
-        return self._admit(now)
+        entry = self._enter(spec)
+        if not self.held and self._limits.allow(entry.gate):
+            # What is queued could not run, so it need not stand behind that.
+            entry.since = now
+            self._queues.passed(spec)
+            return [self._begin(entry, now)]
+        self._enqueue(entry, now, head=False)
+        self._expect(entry)
+        return []
 
     def _reclassify(self, spec: FetchSpec, now: float) -> list[steps.Action]:
         entry = self._entries.get(spec.request)
         if entry is None or entry.spec.kind is spec.kind:
             return []
+        before, gate = entry.gate, gate_of(spec)
         if entry.state is SlotState.QUEUED:
-            self._queues.remove(entry.spec)
-            entry.spec = spec
-            self._queues.add(spec, head=entry.started)
-            self._expect(entry)
+            self._queues.remove(entry.spec, before)
+            self._queues.add(spec, gate, head=entry.started)
         elif entry.state is SlotState.RUNNING:
-            self._limits.give_back(gate_of(entry.spec))
-            self._limits.take(gate_of(spec))
+            self._limits.give_back(before)
+            self._limits.take(gate)
             self._queues.opened(spec.origin)
-        entry.spec = spec
-        return self._admit(now)
+        entry.spec, entry.gate = spec, gate
+        started = self._admit(now)
+        self._expect(entry)
+        return started
 
     def _park(self, request: RequestId, now: float) -> list[steps.Action]:
         entry = self._entries.get(request)
@@ -234,7 +216,9 @@ class SlotMap:
         if entry is None or entry.state is not SlotState.PARKED:
             return []
         self._enqueue(entry, now, head=True)
-        return self._admit(now)
+        started = self._admit(now)
+        self._expect(entry)
+        return started
 
     def _finish(self, request: RequestId, now: float) -> list[steps.Action]:
         entry = self._entries.pop(request, None)
@@ -292,6 +276,7 @@ class SlotMap:
                 entry.state = SlotState.PARKED
             case Standing.RETURNING:
                 self._enqueue(entry, now, head=True)
+                self._expect(entry)
 
     def _unhold(self, now: float) -> list[steps.Action]:
         self.held = False
@@ -301,60 +286,62 @@ class SlotMap:
 
     # --- Slots
 
-    def _enter(self, spec: FetchSpec) -> _Entry:
-        entry = self._entries[spec.request] = _Entry(spec, SlotState.QUEUED, seen=spec.start, mark=spec.start)
+    def _enter(self, spec: FetchSpec) -> Entry:
+        entry = Entry(spec, gate_of(spec), SlotState.QUEUED, seen=spec.start, mark=spec.start)
+        self._entries[spec.request] = entry
         self._by_peer.setdefault(spec.peer, set()).add(spec.request)
         return entry
 
-    def _enqueue(self, entry: _Entry, now: float, *, head: bool) -> None:
+    def _enqueue(self, entry: Entry, now: float, *, head: bool) -> None:
         spec = entry.spec
         entry.state = SlotState.QUEUED
         entry.since = now
-        self._queues.add(spec, head=head)
+        self._queues.add(spec, entry.gate, head=head)
         self._callers.queued(spec)
-        self._expect(entry)
 
-    def _unqueue(self, entry: _Entry) -> None:
-        self._queues.remove(entry.spec)
+    def _unqueue(self, entry: Entry) -> None:
+        self._queues.remove(entry.spec, entry.gate)
         self._callers.unqueued(entry.spec)
 
     def _admit(self, now: float) -> list[steps.Action]:
         started: list[steps.Action] = []
         while not self.held and (request := self._queues.take(self._limits)) is not None:
             entry = self._entries[request]
-            self._queues.left(entry.spec)
+            self._queues.left(entry.spec, entry.gate)
             self._callers.unqueued(entry.spec)
             started.append(self._begin(entry, now))
         return started
 
-    def _begin(self, entry: _Entry, now: float) -> steps.Admit:
+    def _begin(self, entry: Entry, now: float) -> steps.Admit:
         admit = steps.Admit(entry.spec, 0.0 if entry.started else now - entry.since, again=entry.started)
         self._start(entry)
         return admit
 
-    def _start(self, entry: _Entry) -> None:
+    def _start(self, entry: Entry) -> None:
         entry.state = SlotState.RUNNING
         entry.started = True
         entry.stuck = False
-        self._limits.take(gate_of(entry.spec))
+        self._limits.take(entry.gate)
         self._callers.began(entry.spec)
 
-    def _freed(self, entry: _Entry, now: float) -> list[steps.Action]:
+    def _freed(self, entry: Entry, now: float) -> list[steps.Action]:
         """A slot is free: it is for whom its holder was cut, if for anybody, else for who is next."""
         spec = entry.spec
         entry.mark = entry.seen
-        self._limits.give_back(gate_of(spec))
+        self._limits.give_back(entry.gate)
         self._queues.opened(spec.origin)
         self._callers.freed(spec, now)
         claimant = self._queued(self._cuts.over(spec.request))
         started: list[steps.Action] = []
-        if claimant is not None and not self.held and self._limits.allow(gate_of(claimant.spec)):
+        if claimant is not None and not self.held and self._limits.allow(claimant.gate):
             self._unqueue(claimant)
             started.append(self._begin(claimant, now))
         return started + self._admit(now)
 
-    def _expect(self, entry: _Entry) -> None:
-        """It is queued: when may it have another's slot?"""
+    def _expect(self, entry: Entry) -> None:
+        """If it is queued: when may it have another's slot?"""
+        if entry.state is not SlotState.QUEUED:
+            return
         if entry.spec.kind is FetchKind.DEMAND:
             self._reviews.expect(entry.spec.request, entry.since)
         if entry.spec.kind is not FetchKind.FILL and self._limits.background:
@@ -369,11 +356,11 @@ class SlotMap:
         for request in self._cuts.in_vain(now):
             self._entries[request].stuck = True
         for request, of in self._cuts.pending():
-            plan.give_back(gate_of(self._entries[request].spec))
+            plan.give_back(self._entries[request].gate)
             claimant = self._queued(of)
             if claimant is not None:
-                plan.take(gate_of(claimant.spec))
-                queued[gate_of(claimant.spec)] -= 1
+                plan.take(claimant.gate)
+                queued[claimant.gate] -= 1
         victims = [self._victim(entry, lead) for lead in review.leads if (entry := self._preemptible(lead.request))]
         cuts = decide(self._claims(review.waited, now), victims, queued, plan)
         for victim, claim in cuts:
@@ -381,10 +368,10 @@ class SlotMap:
             self._entries[victim.request].seen = victim.landed
         return [steps.Preempt(victim.request) for victim, _ in cuts]
 
-    def _victim(self, entry: _Entry, lead: steps.Lead) -> Victim:
+    def _victim(self, entry: Entry, lead: steps.Lead) -> Victim:
         spec = entry.spec
         moved = lead.landed > entry.mark and not entry.stuck
-        return Victim(spec.request, gate_of(spec), spec.kind, lead.ahead, lead.landed, moved)
+        return Victim(spec.request, entry.gate, spec.kind, lead.ahead, lead.landed, moved)
 
     def _claims(self, waited: tuple[RequestId, ...], now: float) -> list[Claim]:
         """Who may have another's slot, in the order in which they are served."""
@@ -392,7 +379,9 @@ class SlotMap:
         entries = {}
         for request in (*waited, *self._callers.heads(lambda since: self._reviews.claims(since, now))):
             entry = self._queued(request)
-            if entry is not None and self._reviews.claims(entry.since, now) and request not in pending:
+            if entry is None or entry.spec.kind is FetchKind.FILL or request in pending:
+                continue  # fill that a reader waits for is about to be raised, or to be overtaken by demand
+            if self._reviews.claims(entry.since, now):
                 entries[request] = entry
         order = sorted(entries.values(), key=lambda each: (self._queues.rank(each.spec), each.since, each.spec.request))
-        return [Claim(entry.spec.request, gate_of(entry.spec)) for entry in order]
+        return [Claim(entry.spec.request, entry.gate) for entry in order]

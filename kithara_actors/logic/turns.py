@@ -124,6 +124,12 @@ class Turns(Generic[G]):
                 return request
         return None
 
+    def passed(self, peer: str) -> None:
+        """The peer has had its turn with what was never queued: it goes to the end of the round."""
+        known = self._peers.get(peer)
+        if known is not None:
+            known.turn = self._end()
+
     def opened(self, gate: G) -> None:
         """The gate may be open again: its requests take part from now on."""
         state = self._gates.get(gate)

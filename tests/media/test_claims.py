@@ -6,6 +6,8 @@ import pytest
 from actor_kit import call_spec, request_spec
 from slot_kit import Desk
 
+from kithara_actors.logic.machines import VOCABULARY
+from kithara_actors.logic.plain import Encoder, Plain
 from kithara_actors.messages.records import FetchSpec
 from kithara_actors.values import FetchKind, Priority
 
@@ -298,3 +300,31 @@ def test_nobody_looks_while_nothing_is_queued() -> None:
     desk.finish(1)
     assert desk.looks_in() is None
     assert not desk.map.review_is_due(1000.0)
+
+
+def test_one_that_somebody_comes_to_wait_for_claims_as_long_as_it_has_queued() -> None:
+    desk = Desk(1, 1, after=0.5)
+    full(desk, 1)
+    desk.submit(spec(2, kind=AHEAD))
+    desk.now = 0.1
+    assert desk.review(leads={}) == []
+    assert desk.looks_in() == 0.5
+    desk.submit(spec(3))
+    assert desk.looks_in() is None
+    desk.now = 0.2
+    desk.reclassify(spec(2))
+    assert desk.looks_in() == pytest.approx(0.3)
+
+
+def test_requests_that_have_ended_leave_nothing_behind() -> None:
+    def parts(plain: Plain) -> int:
+        return 1 + sum(map(parts, plain)) if isinstance(plain, tuple) else 1
+
+    desk = Desk(2, 2, after=0.5)
+    encode = Encoder(VOCABULARY).encode
+    sizes = []
+    for request in range(1, 301):
+        desk.submit(spec(request))
+        desk.finish(request)
+        sizes.append(parts(encode(desk.map)))
+    assert sizes[-1] == sizes[10]

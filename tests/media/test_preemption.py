@@ -29,12 +29,15 @@ class Preemption(RuleBasedStateMachine):
         self.now = 0.0
         self.ids = 0
         self.specs: dict[int, FetchSpec] = {}
+        self.places: dict[int, int] = {}
+        """By request, the higher the later it came to the end of the line in which it is."""
         self.running: set[int] = set()
         self.parked: set[int] = set()
         self.started: set[int] = set()
         self.ended: Counter[int] = Counter()
         self.waited: set[int] = set()
-        self.cutting: set[int] = set()
+        self.cutting: dict[int, float] = {}
+        """When each was chosen to be cut."""
         self.look: float | None = None
         self.last: dict[tuple[object, ...], int] = {}
 
@@ -56,9 +59,11 @@ class Preemption(RuleBasedStateMachine):
                     self.end(spec.request)
                 case steps.Preempt(request):
                     assert isinstance(event, steps.Review)
-                    assert request in {lead.request for lead in event.leads} & self.running - self.cutting
+                    assert request in {lead.request for lead in event.leads} & self.running
+                    # What was to be cut and runs on may be chosen again, after a second.
+                    assert self.now - self.cutting.get(request, -1.0) >= 1.0
                     assert self.specs[request].collection is None
-                    self.cutting.add(request)
+                    self.cutting[request] = self.now
                 case steps.LookAfter(delay):
                     assert 0.0 <= delay <= 0.501
                     self.look = self.now + delay
@@ -74,7 +79,7 @@ class Preemption(RuleBasedStateMachine):
         before = [
             other
             for other in self.queued - self.started
-            if other < spec.request
+            if self.places[other] < self.places[spec.request]
             and (self.specs[other].peer, self.specs[other].kind, self.specs[other].origin) == line
         ]
         assert not before
@@ -84,7 +89,7 @@ class Preemption(RuleBasedStateMachine):
         del self.specs[request]
         self.running.discard(request)
         self.parked.discard(request)
-        self.cutting.discard(request)
+        self.cutting.pop(request, None)
 
     @property
     def queued(self) -> set[int]:
@@ -114,7 +119,14 @@ class Preemption(RuleBasedStateMachine):
     def accept(self, spec: FetchSpec) -> None:
         self.ids += 1
         self.specs[self.ids] = spec
+        self.submitted(spec)
+
+    def submitted(self, spec: FetchSpec) -> None:
+        self.joins_a_line(spec.request)
         self.do(steps.Submit(spec))
+
+    def joins_a_line(self, request: int) -> None:
+        self.places[request] = max(self.places.values(), default=0) + 1
 
     @rule(data=st.data())
     @precondition(lambda self: bool(self.specs))
@@ -142,7 +154,7 @@ class Preemption(RuleBasedStateMachine):
     @precondition(lambda self: bool(self.cutting))
     def cut(self, data: st.DataObject) -> None:
         """It was cut at the worker: its slot is given back, and it wants another."""
-        request = self.draw(data, self.cutting)
+        request = self.draw(data, set(self.cutting))
         self.give_back(request)
         self.come_back(request)
 
@@ -153,7 +165,7 @@ class Preemption(RuleBasedStateMachine):
 
     def give_back(self, request: RequestId) -> None:
         self.running.remove(request)
-        self.cutting.discard(request)
+        self.cutting.pop(request, None)
         self.parked.add(request)
         self.do(steps.Park(request))
 
@@ -174,7 +186,8 @@ class Preemption(RuleBasedStateMachine):
     def need(self, data: st.DataObject) -> None:
         spec = self.specs[self.draw(data, set(self.specs))]
         if spec.collection is None:
-            self.waited.add(spec.request)  # another line from here on
+            if spec.kind is not DEMAND:
+                self.joins_a_line(spec.request)
             self.specs[spec.request] = request_spec(
                 spec.request, peer=spec.peer, kind=DEMAND, origin=spec.origin, ranged=spec.ranged
             )
@@ -220,17 +233,16 @@ class Preemption(RuleBasedStateMachine):
         returning = self.queued & self.started
         waiting = sorted(self.queued - self.started)
         for request in waiting[::2]:
-            self.do(steps.Submit(self.specs[request]))
+            self.submitted(self.specs[request])
         assert not self.map.running
         for request in sorted(self.running | self.parked | returning):
             standing = Standing.PARKED if request in self.parked else Standing.RETURNING
             standing = Standing.RUNNING if request in self.running else standing
             self.do(steps.Adopt(InHand(self.specs[request], standing)))
-        self.waited |= set(waiting)  # the order in which they are announced is not that of their ids
         self.cutting.clear()
         self.do(steps.Unhold())
         for request in waiting[1::2]:
-            self.do(steps.Submit(self.specs[request]))
+            self.submitted(self.specs[request])
 
     # --- What holds
 
@@ -265,6 +277,17 @@ class Preemption(RuleBasedStateMachine):
 
 TestPreemption = Preemption.TestCase
 TestPreemption.settings = settings(max_examples=60, stateful_step_count=50)
+
+
+def test_fill_makes_way_and_takes_nobodys_slot_though_a_reader_waits_for_it() -> None:
+    """What is waited for is raised to demand, or asked for by another request; until then fill is fill."""
+    desk = Desk(1, 1, 1, AFTER)
+    assert desk.submit(request_spec(1, peer="a")) != []
+    assert desk.submit(request_spec(2, peer="b", kind=FILL)) == []
+    desk.now = 2 * AFTER
+    assert desk.review(2, leads={1: (None, 1000)}) == []
+    desk.reclassify(request_spec(2, peer="b", kind=DEMAND))
+    assert desk.review(2, leads={1: (None, 1000)}) == [1]
 
 
 @given(st.lists(st.sampled_from(["abcd"[n] for n in range(4)]) | st.none(), max_size=60))

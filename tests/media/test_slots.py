@@ -280,31 +280,6 @@ def test_order_of_the_four_slots() -> None:
     assert order == [4, 3, 2, 1]
 
 
-def test_peers_take_turns_and_keep_their_own_order() -> None:
-    slots = Desk(1, 1)
-    slots.submit(spec(100, "z"))
-    for request, peer in enumerate("aaaabbc", 1):
-        slots.submit(spec(request, peer))
-    order, last = [], 100
-    while started := slots.finish(last):
-        last = started[0].request
-        order.append("aaaabbc"[last - 1])
-    assert "".join(order) == "abcabaa"
-
-
-def test_who_comes_back_is_next() -> None:
-    slots = Desk(1, 1)
-    assert ids(slots.submit(spec(1, "a"))) == [1]
-    slots.submit(spec(2, "b"))
-    slots.submit(spec(3, "a"))
-    assert ids(slots.park(1)) == [2]
-    assert slots.requeue(1) == []
-    assert ids(slots.finish(2)) == [1]
-    assert not slots.map.never_started(RequestId(1))
-    assert slots.map.never_started(RequestId(3))
-    assert slots.map.waiting() == [3]
-
-
 def test_what_a_limit_stops_is_passed_over_also_within_one_peer() -> None:
     """Looking only at the head of a peer's queue would leave three slots free here."""
     slots = Desk(8, 4, 1)
@@ -332,26 +307,6 @@ def test_a_prefetch_that_a_reader_waits_for_leaves_the_share_and_keeps_its_place
     assert slots.map.running_on("http://one") == PER_HOST
     assert slots.reclassify(spec(4, "d", DEMAND)) == []  # one that has ended
     assert slots.state(RequestId(4)) is None
-
-
-def test_fill_of_a_playing_peer_does_not_come_before_demand_of_another() -> None:
-    slots = Desk(1, 1)
-    slots.submit(spec(100, "z"))
-    slots.prioritize("playing", HIGH)
-    slots.submit(spec(1, "playing", FILL))
-    slots.submit(spec(2, "idle", DEMAND))
-    assert slots.map.queued == {(HIGH, HIGH): 0, (HIGH, LOW): 0, (LOW, HIGH): 1, (LOW, LOW): 1}
-    assert ids(slots.finish(100)) == [2]
-
-
-def test_moving_a_peer_names_all_that_it_has() -> None:
-    slots = Desk(1, 1)
-    for request, peer in [(1, "a"), (2, "b"), (3, "a")]:
-        slots.submit(spec(request, peer))
-    assert slots.prioritize("a", HIGH) == []
-    assert slots.told == [Moved("a", HIGH, (RequestId(1), RequestId(3)))]
-    assert (slots.prioritize("a", HIGH), slots.told) == ([], [])
-    assert ids(slots.finish(1)) == [3]
 
 
 def test_a_copy_goes_on_as_its_original_does() -> None:
