@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     )
     from kithara_actors.fetching import FetchCommand, FetchResult, Headers
     from kithara_actors.policies import public_only
-    from kithara_actors.status import CacheStats, Health, HealthState, HostStats, RequestStats, Stats
+    from kithara_actors.status import CacheStats, Health, HealthState, HostStats, PrefetchStats, RequestStats, Stats
     from kithara_actors.stream.prefetch import Prefetch
     from kithara_actors.stream.reader import Stream
     from kithara_actors.stream.subscription import Subscription
@@ -87,6 +87,7 @@ __all__ = [
     "PoisonRequest",
     "PolicyError",
     "Prefetch",
+    "PrefetchStats",
     "Priority",
     "ProtocolError",
     "ReadTimeout",
@@ -127,6 +128,7 @@ _HOME = {
     "MediaInfo": "values",
     "Phase": "values",
     "Prefetch": "stream.prefetch",
+    "PrefetchStats": "status",
     "Priority": "values",
     "RequestStats": "status",
     "Stats": "status",

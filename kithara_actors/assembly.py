@@ -106,6 +106,7 @@ class Assembly:
             config.workers,
             self._why_ended,
             lambda: 0 if self.directory is None else self.directory.open_streams,
+            lambda: (0, 0, 0) if self.directory is None else self.directory.prefetches,
         )
         self.directory: Directory | None = None
 
@@ -121,11 +122,11 @@ class Assembly:
             sys.setswitchinterval(config.switch_interval)
         runtime.start()
         bus = runtime.spawn("event_bus", lambda: EventBus(self._subscribers), ready_within=_READY_WITHIN)
-        self._publisher = publisher = Publisher(bus, lambda: self._subscribers.listening)
+        self._publisher = publisher = Publisher(bus, self._subscribers)
         requests = self._requests
         prefetches = PrefetchLine(config.max_concurrent)
         self.directory = directory = Directory(
-            runtime, self._contents, publisher, self._subscribers, bus, self._parsing, requests, prefetches
+            runtime, self._contents, publisher, self._subscribers, self._parsing, requests, prefetches
         )
         if self._recorder is not None:
             record = self._recorder.function
@@ -319,7 +320,7 @@ class Assembly:
             if not self._stop_began:
                 self.give_up(f"{name} has ended" if reason is None else f"{name} failed: {reason}")
         elif self.directory is not None:
-            failure = Failure("SystemStopped", f"{name} was stopped from outside")
+            failure = self._ended or Failure("SystemStopped", f"{name} was stopped from outside")
             # One that would have begun anew was stopped from outside, whatever it failed on.
             if spent or (reason is not None and not due):
                 failure = Failure("InternalError", f"{name} failed{' too often' * spent}: {reason}")

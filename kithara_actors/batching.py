@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
@@ -11,10 +12,11 @@ from typing import Self
 from actors.clock import monotonic
 from kithara_actors.assets.collecting import Waiting, abandoned
 from kithara_actors.errors import KitharaError, ReadTimeout, restore
-from kithara_actors.executing import Executor, checked_timeout, result_of
+from kithara_actors.executing import Executor, result_of
 from kithara_actors.fetching import FetchCommand, FetchResult
 from kithara_actors.logic.naming import redact
 from kithara_actors.messages.commands import Abandon
+from kithara_actors.stream.timeouts import checked_timeout
 
 __all__ = ["Batch", "window_of"]
 
@@ -65,7 +67,12 @@ class _Wait:
         self.woken.clear()
         self.awaited = bell
         try:
-            return bell.is_set() or self.woken.wait(None if until is None else until - monotonic())
+            while not bell.is_set():
+                if not self.woken.wait(None if until is None else until - monotonic()):
+                    return False
+                # Perhaps by the bell before, which had seen that it was waited for and was slow to say so.
+                self.woken.clear()
+            return True
         finally:
             self.awaited = None
 
@@ -90,8 +97,8 @@ class _Place:
 class Batch(Iterator["FetchResult | KitharaError"]):
     """The answers to a batch, in the order of its commands; made by `ActorSystem.batch`.
 
-    Iterate in one thread at a time. `close`, the end of a `with` block, an exception out of the iteration and the last
-    reference going all cancel what has not ended.
+    Iterate in one thread at a time; `close` may come from any. It, the end of a `with` block, an exception out of the
+    iteration and the last reference going all cancel what has not ended.
     """
 
     def __init__(
@@ -104,6 +111,9 @@ class Batch(Iterator["FetchResult | KitharaError"]):
     ) -> None:
         """`check` raises where the process is not the one that has the system."""
         self._window: collections.deque[_Place] = collections.deque()
+        # Each place is given to the caller or cancelled by `close`. Re-entrant: a signal may close in the middle.
+        self._lock = threading.RLock()
+        self._turn = threading.Lock()
         self._open = False
         limit = checked_timeout(timeout)
         self._timeout = timeout
@@ -131,22 +141,31 @@ class Batch(Iterator["FetchResult | KitharaError"]):
 
         An error that ended this one request is returned. Raises ReadTimeout once the time of the batch is over, what
         the iterable of the commands raises, TypeError or ValueError for what it gives; nothing comes after that.
+        ValueError while another call runs, which goes on. Closed meanwhile, the iteration ends.
         """
         if not self._open:
             raise StopIteration
         self._check()
+        if not self._turn.acquire(blocking=False):
+            raise ValueError("this batch is iterated already, by another thread or around its own commands")
         try:
             return self._next()
         except BaseException:
             self.close()
             raise
+        finally:
+            self._turn.release()
 
     def close(self) -> None:
-        """Cancel what has not ended, and end the iteration. Idempotent; does not block."""
-        self._open = False
-        self._commands = None
-        left = self._begun()
-        self._window.clear()
+        """Cancel what has not ended, and end the iteration. Idempotent; from any thread; does not block."""
+        with self._lock:
+            self._open = False
+            self._commands = None
+            places: list[_Place] = []
+            with contextlib.suppress(IndexError):
+                while True:  # one by one: a signal that closes in between takes the others
+                    places.append(self._window.popleft())
+        left = [place.waiting for place in places if place.waiting is not None]
         self._executor.abandon(left)
         for waiting in left:
             waiting.content.release()
@@ -170,19 +189,22 @@ class Batch(Iterator["FetchResult | KitharaError"]):
 
     def _next(self) -> FetchResult | KitharaError:
         self._fill()
-        if not self._window:
-            raise StopIteration
-        place = self._window[0]
+        place = self._first()
         if place.waiting is not None and not self._wait.on(place.bell, self._until):
             raise ReadTimeout(
                 f"{redact(place.waiting.spec.url)}: item {place.number} of the batch has no result within "
                 f"{self._timeout:g} s; it and all that follow were cancelled"
             )
-        self._window.popleft()
+        self._first(take=True)
         return self._outcome(place)
 
-    def _begun(self) -> list[Waiting]:
-        return [place.waiting for place in self._window if place.waiting is not None]
+    def _first(self, *, take: bool = False) -> _Place:
+        """The next place, which with `take` is the caller's from here on; StopIteration if there is none any more."""
+        try:
+            with self._lock:
+                return self._window.popleft() if take else self._window[0]
+        except IndexError:
+            raise StopIteration from None
 
     def _fill(self) -> None:
         """Draw commands and have them run, while there is room; not many while the next answer is there already."""
@@ -192,7 +214,7 @@ class Batch(Iterator["FetchResult | KitharaError"]):
                 return
 
     def _draw_piece(self) -> None:
-        drawn: list[Waiting] = []
+        drawn: list[_Place] = []
         until = monotonic() + _SOON
         try:
             for _ in range(_PIECE):
@@ -200,21 +222,27 @@ class Batch(Iterator["FetchResult | KitharaError"]):
                 if place is None:
                     self._commands = None
                     return
-                if place.waiting is not None:
-                    drawn.append(place.waiting)
+                drawn.append(place)
                 if monotonic() >= until:
                     return
         finally:
             # Also what is cancelled next, so that it has a beginning.
-            if drawn:
-                self._executor.ask(drawn)
+            begun = [place.waiting for place in drawn if place.waiting is not None]
+            if begun:
+                self._executor.ask(begun)
+            with self._lock:
+                self._window.extend(drawn)
+            if not self._open:
+                self.close()
 
     def _draw(self) -> _Place | None:
         """The place of the next command; None after the last."""
-        assert self._commands is not None
+        commands = self._commands
+        if commands is None:
+            return None  # closed meanwhile
         number = self._drawn
         try:
-            command = next(self._commands)
+            command = next(commands)
         except StopIteration:
             return None
         if not isinstance(command, FetchCommand):
@@ -232,7 +260,6 @@ class Batch(Iterator["FetchResult | KitharaError"]):
             raise ValueError(f"item {number} of the batch: {error}") from None
         else:
             self._peer = self._peer or place.waiting.spec.peer
-        self._window.append(place)
         return place
 
     def _outcome(self, place: _Place) -> FetchResult | KitharaError:

@@ -12,7 +12,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from actors.actor.address import Address
 from actors.actor.system import Runtime
 from actors.messages.command import Command
 from kithara_actors.actor.publisher import Publisher
@@ -26,7 +25,6 @@ from kithara_actors.logic.demand import Plan, Situation, plan
 from kithara_actors.logic.prefetching import PrefetchLine
 from kithara_actors.logic.ranges import Ranges
 from kithara_actors.messages.commands import (
-    AddSubscriber,
     Attach,
     AttachPrefetch,
     CancelFetch,
@@ -34,7 +32,6 @@ from kithara_actors.messages.commands import (
     PeerGone,
     ReaderAt,
     ReleaseAsset,
-    RemoveSubscriber,
     SetPlaying,
 )
 from kithara_actors.messages.events import Envelope, Event, FileError, Scope
@@ -44,7 +41,7 @@ from kithara_actors.prefetching import Prefetches
 from kithara_actors.stream.link import Parser
 from kithara_actors.stream.prefetch import Prefetch
 from kithara_actors.stream.reader import Stream
-from kithara_actors.stream.subscription import Subscribers, Subscription, deliver_to
+from kithara_actors.stream.subscription import Subscribers, Subscription, check_callback, deliver_to
 from kithara_actors.values import CancelReason, Phase, Priority, StreamId
 
 __all__ = ["Directory"]
@@ -59,7 +56,6 @@ class Directory:
         contents: ContentTable,
         publisher: Publisher,
         subscribers: Subscribers,
-        bus: Address,
         parsing: Parser,
         requests: RequestTable,
         line: PrefetchLine,
@@ -71,8 +67,7 @@ class Directory:
         self._runtime = runtime
         self._contents = contents
         self._publisher = publisher
-        self._subscribers = subscribers
-        self._bus = bus
+        self.subscribers = subscribers
         # Never taken by a finalizer: streams that are collected are closed on the timer thread.
         self._lock = threading.Lock()
         self._sources: dict[str, Entry] = {}
@@ -159,13 +154,8 @@ class Directory:
 
     def subscribe(self, scope: Scope, capacity: int, callback: Callable[[Envelope], object] | None) -> Subscription:
         """Events of `scope` from here on."""
-
-        def on_close(subscription: Subscription) -> None:
-            if not self._bus.tell(RemoveSubscriber(subscription.id)):
-                self._subscribers.remove(subscription.id)
-
-        subscription = self._subscribers.create(scope, capacity, on_close)
-        self._bus.tell(AddSubscriber(subscription.id))
+        check_callback(callback)
+        subscription = self.subscribers.create(scope, capacity)
         if callback is not None:
             deliver_to(subscription, callback)
         return subscription
@@ -232,12 +222,18 @@ class Directory:
             stream.forked(failure)
         for handle in self._prefetches.handles():
             handle.forked(failure)
-        self._subscribers.forked()
+        self.subscribers.forked()
 
     @property
     def open_streams(self) -> int:
         with self._lock:
             return sum(1 for stream in self._streams.values() if not stream.closed)
+
+    @property
+    def prefetches(self) -> tuple[int, int, int]:
+        """See `Prefetches.counts`."""
+        with self._lock:
+            return self._prefetches.counts
 
     def detach(self, entry: Entry, stream: StreamId) -> None:
         """A stream or a prefetch was closed."""
@@ -387,3 +383,6 @@ class _StreamLink:
     ) -> Subscription:
         scope = Scope(self._entry.asset, stream)
         return self._directory.subscribe(scope, self._capacity if capacity is None else capacity, callback)
+
+    def unsubscribe(self, stream: StreamId) -> None:
+        self._directory.subscribers.finish(Scope(self._entry.asset, stream))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import threading
 from collections.abc import Callable, Iterable, Sequence
@@ -15,12 +14,13 @@ from kithara_actors.assets.collecting import Bell, Waiting, WaitingTable
 from kithara_actors.assets.requests import RequestTable
 from kithara_actors.errors import Failure, InternalError, ReadTimeout, restore
 from kithara_actors.fetching import FetchCommand, FetchResult, Headers
-from kithara_actors.logic.naming import origin_of, redact, split_userinfo
+from kithara_actors.logic.naming import redact, target_of
 from kithara_actors.messages.commands import Abandon, Collect
 from kithara_actors.messages.records import Collection, FetchSpec
+from kithara_actors.stream.timeouts import checked_timeout
 from kithara_actors.values import ContentId, FetchKind
 
-__all__ = ["COLLECTOR", "Executor", "checked_timeout", "result_of"]
+__all__ = ["COLLECTOR", "Executor", "result_of"]
 
 COLLECTOR = "collector"
 """The name of the actor that owns one-off requests."""
@@ -69,7 +69,7 @@ class Executor:
 
         Raises ValueError (too long for a message), SystemStopped, OSError (no descriptors).
         """
-        url, headers = _addressed(command)
+        url, origin, headers = _addressed(command)
         request = self._requests.create(0, COLLECTOR)
         first, last = (0, None) if command.range is None else command.range
 
@@ -80,7 +80,7 @@ class Executor:
                 peer=f"call:{request}" if peer is None else peer,
                 kind=FetchKind.DEMAND,
                 url=url,
-                origin=origin_of(url),
+                origin=origin,
                 headers=tuple(headers.items()),
                 content=content,
                 lane=0,
@@ -95,7 +95,7 @@ class Executor:
             )
 
         try:
-            return self._waiting.begin(spec_for, ended)
+            return self._waiting.begin(spec_for, ended, body=command.method != "HEAD")
         except BaseException:
             self._requests.forget(request)
             raise
@@ -122,25 +122,15 @@ class Executor:
                 self._waiting.end(waiting.spec.request, failure=Failure("SystemStopped", "the system has stopped"))
 
 
-def checked_timeout(timeout: float | None) -> float | None:
-    """As much of it as can be waited; TypeError or ValueError if it is none."""
-    if timeout is None:
-        return None
-    if isinstance(timeout, bool) or not isinstance(timeout, int | float):
-        raise TypeError(f"timeout must be a number of seconds or None, not {timeout!r:.40}")
-    if not math.isfinite(timeout) or timeout <= 0:
-        raise ValueError(f"timeout must be a positive number of seconds or None, not {timeout}")
-    return min(timeout, threading.TIMEOUT_MAX)
-
-
-def _addressed(command: FetchCommand) -> tuple[str, dict[str, str]]:
-    url, authorization = split_userinfo(command.url)
-    headers = dict(command.headers)
+def _addressed(command: FetchCommand) -> tuple[str, str, dict[str, str]]:
+    """URL, origin and headers of the request. ValueError if they do not fit a message."""
+    url, authorization, origin = target_of(command.url)
+    headers = dict(command.headers.fields)
     if authorization is not None and "Authorization" not in command.headers:
         headers["Authorization"] = authorization
     if request_size(url, headers) > REQUEST_LIMIT:
         raise ValueError(f"URL and headers must stay under {REQUEST_LIMIT} bytes together")
-    return url, headers
+    return url, origin, headers
 
 
 def result_of(waiting: Waiting, elapsed: float) -> FetchResult:
@@ -161,6 +151,8 @@ def result_of(waiting: Waiting, elapsed: float) -> FetchResult:
 
 
 def _body(waiting: Waiting) -> bytes:
+    if not waiting.size:
+        return b""
     pieces: list[bytes] = []
     got = 0
     while got < waiting.size:

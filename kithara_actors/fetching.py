@@ -34,14 +34,22 @@ class Headers(Mapping[str, str]):
     them apart, which Set-Cookie needs.
     """
 
-    __slots__ = ("_by_name", "_fields")
+    __slots__ = ("_fields", "_index")
 
     def __init__(self, fields: Mapping[str, str] | Iterable[tuple[str, str]] = ()) -> None:
         pairs = fields.items() if isinstance(fields, Mapping) else fields
-        self._fields = tuple((str(name), str(value)) for name, value in pairs)
-        self._by_name: dict[str, tuple[str, list[str]]] = {}
-        for name, value in self._fields:
-            self._by_name.setdefault(name.lower(), (name, []))[1].append(value)
+        self._fields = tuple([(str(name), str(value)) for name, value in pairs])
+        self._index: dict[str, tuple[str, list[str]]] | None = None
+
+    @property
+    def _by_name(self) -> dict[str, tuple[str, list[str]]]:
+        """Made when somebody looks: of most answers nobody does. Whoever is second at the same time makes an equal."""
+        if self._index is None:
+            index: dict[str, tuple[str, list[str]]] = {}
+            for name, value in self._fields:
+                index.setdefault(name.lower(), (name, []))[1].append(value)
+            self._index = index
+        return self._index
 
     def __getitem__(self, name: str) -> str:
         return ", ".join(self._by_name[name.lower()][1])
@@ -86,6 +94,9 @@ class Headers(Mapping[str, str]):
         return f"Headers({shown!r})"
 
 
+_NO_HEADERS = Headers()
+
+
 @dataclass(frozen=True, slots=True, repr=False)
 class FetchCommand:
     """One request for `ActorSystem.execute`; made by `get` and `head`.
@@ -96,7 +107,7 @@ class FetchCommand:
     method: str
     url: str
     range: tuple[int, int | None] | None = None
-    headers: Headers = Headers()  # noqa: RUF009 - immutable
+    headers: Headers = _NO_HEADERS
     refuse_html: bool = False
 
     def __post_init__(self) -> None:
@@ -113,11 +124,8 @@ class FetchCommand:
             _check_range(self.range)
             if self.method == "HEAD":
                 raise ValueError("HEAD has no range: it is answered without a body")
-        given = check_headers(self.headers)
-        for name in given:
-            if (why := _OURS.get(name.lower())) is not None:
-                raise ValueError(f"the header {name!r} is not for the caller to set: {why}")
-        object.__setattr__(self, "headers", Headers(given))
+        if self.headers is not _NO_HEADERS:
+            object.__setattr__(self, "headers", _checked(self.headers))
 
     @classmethod
     def get(
@@ -213,7 +221,15 @@ def _is_secret(name: str) -> bool:
 
 
 def _given(headers: Mapping[str, str] | None) -> Headers:
-    return Headers() if headers is None else Headers(check_headers(headers))
+    return _NO_HEADERS if headers is None else Headers(check_headers(headers))
+
+
+def _checked(headers: Mapping[str, str]) -> Headers:
+    given = check_headers(headers)
+    for name in given:
+        if (why := _OURS.get(name.lower())) is not None:
+            raise ValueError(f"the header {name!r} is not for the caller to set: {why}")
+    return Headers(given)
 
 
 def _check_range(given: object) -> None:

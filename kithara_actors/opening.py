@@ -16,9 +16,8 @@ from kithara_actors.logic.naming import (
     check_headers,
     digested_url,
     extension,
-    origin_of,
     redact_source,
-    split_userinfo,
+    target_of,
 )
 from kithara_actors.messages.records import SourceSpec
 from kithara_actors.values import Priority
@@ -55,7 +54,7 @@ def named(
     target: Path | None = None,
 ) -> Named:
     """What `source` is to be fetched as. ValueError, TypeError or InvalidKey for what can be known without asking."""
-    url, authorization = split_userinfo(source)
+    url, authorization, origin = target_of(source)
     digested = digested_url(source, config.key)
     given = None if isinstance(headers, Mapping) or not callable(headers) else headers
     sent = {} if callable(given) or headers is None else check_headers(headers)  # type: ignore[arg-type]
@@ -76,7 +75,7 @@ def named(
         asset=0,
         name="",
         url=url,
-        origin=origin_of(url),
+        origin=origin,
         headers=tuple(sent.items()),
         key="" if alone else key,
         extension=suffix,

@@ -150,7 +150,7 @@ class Parsing(PoolListener):
             self._end(said.job)
         job.hear(said)
 
-    def worker_lost(self, worker: int, pid: int, reason: str) -> None:  # noqa: ARG002
+    def worker_lost(self, worker: int, pid: int, reason: str, taken: int) -> None:  # noqa: ARG002
         with self._lock:
             self._worker = None
             expected = self._stopped

@@ -33,6 +33,12 @@ class Prefetches:
         self._where: dict[StreamId, Entry] = {}
         self._kept: dict[str, Entry] = {}
 
+    @property
+    def counts(self) -> tuple[int, int, int]:
+        """How many handles wait for their turn, are being fetched, and are complete and kept in memory."""
+        complete = sum(len(entry.prefetches) for entry in self._kept.values())
+        return len(self._line), len(self._where) - complete, complete
+
     def handles(self) -> list[Prefetch]:
         """Those that are not over."""
         return list(self._handles.values())

@@ -316,7 +316,7 @@ def _take(path: str) -> int:
     except OSError as error:
         if error.errno == errno.ELOOP:
             raise ValueError(f"record: {path} is a symbolic link: name the file itself") from None
-        raise
+        raise type(error)(error.errno, f"record: {error.strerror}", path) from None
     try:
         status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode):

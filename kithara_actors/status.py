@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from kithara_actors.assets.shelf import Shelf
     from kithara_actors.logic.slots import SlotMap
 
-__all__ = ["CacheStats", "Health", "HealthState", "HostStats", "Monitor", "RequestStats", "Stats"]
+__all__ = ["CacheStats", "Health", "HealthState", "HostStats", "Monitor", "PrefetchStats", "RequestStats", "Stats"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +43,16 @@ class CacheStats:
 
 
 @dataclass(frozen=True, slots=True)
+class PrefetchStats:
+    """Open handles of prefetches: those `waiting` for their turn, `fetched` now, and those whose asset is
+    `complete` and stays in memory for them. What has failed is not counted, nor what is complete on disk."""
+
+    waiting: int
+    fetched: int
+    complete: int
+
+
+@dataclass(frozen=True, slots=True)
 class Stats:
     """One moment of a system. The numbers are read one after the other, while the system goes on.
 
@@ -58,6 +68,7 @@ class Stats:
     requests: RequestStats
     bytes: int
     streams: int
+    prefetches: PrefetchStats
     cache: CacheStats
     hosts: dict[str, HostStats]
 
@@ -76,6 +87,7 @@ class Monitor:
     ended: Callable[[], str | None]
     """Why the system has stopped or is stopping; None while it runs."""
     streams: Callable[[], int]
+    prefetches: Callable[[], tuple[int, int, int]]
     slots: SlotMap | None = None
     _restarts: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -103,6 +115,7 @@ class Monitor:
             requests=RequestStats(running, parked, queued, self.requests.ended_count),
             bytes=self.requests.bytes + self.contents.landing(),
             streams=self.streams(),
+            prefetches=PrefetchStats(*self.prefetches()),
             cache=CacheStats(len(kept), sum(each.length for each in kept)),
             hosts=self.requests.hosts.stats(),
         )

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 from kithara_actors.config import Config
 from kithara_actors.errors import PolicyError, SystemStopped, UnsupportedPlatform
 from kithara_actors.forks import FORKED
+from kithara_actors.stream.timeouts import checked_wait
 from kithara_actors.values import Priority
 
 if TYPE_CHECKING:
@@ -103,9 +104,11 @@ class ActorSystem:
 
         `headers` go with every request; those that may carry credentials make an asset of their own unless
         `shared`. `look_ahead`, in bytes or as "30s", fetches only so far ahead of the reader instead of the whole
-        file; `wait_for_length` makes a body without length seekable by waiting for its end. ValueError,
-        FileNotFoundError, IsADirectoryError for what can be known at once; what the network says comes at the first
-        read. Raises SystemStopped after `stop`, PolicyError for a path under `public_only`.
+        file; `wait_for_length` makes a body without length seekable by waiting for its end. `priority` is its class,
+        LOW unless given, until `Stream.play`, `Stream.pause` or its first blocking read. With `subscribe` its events,
+        from the first on, are in `Stream.events`. ValueError, TypeError, FileNotFoundError, IsADirectoryError for what
+        can be known at once; what the network says comes at the first read. Raises SystemStopped after `stop`,
+        PolicyError for a path under `public_only`.
 
         `headers` may be a callable, for credentials that change: it is called with the URL that will be requested
         before the first request, and again when that is answered 401 or 403. Nobody knows for whom its answer is
@@ -296,7 +299,7 @@ class ActorSystem:
     def wait(self, timeout: float | None = None) -> bool:
         """Block until the system has stopped, by `stop` or by itself: True, or False after `timeout` seconds."""
         self._check_process()
-        return self._assembly.wait(timeout)
+        return self._assembly.wait(checked_wait(timeout))
 
     def stop(self, timeout: float = 10.0) -> list[str]:
         """End everything, in order: requests, streams, workers, actors. Blocks at most about `timeout` seconds.

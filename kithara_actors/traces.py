@@ -14,7 +14,6 @@ import struct
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import msgpack
 
@@ -175,7 +174,8 @@ def read_trace(path: str | os.PathLike[str]) -> Trace:
     Takes memory of about the size of the file, and for what is in it at most some thirty times as much.
     """
     name = os.fspath(path)
-    with Path(path).open("rb", buffering=0) as file:
+    # A pipe without a writer must not block: it is refused below.
+    with open(path, "rb", 0, opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
         status = os.fstat(file.fileno())
         if not stat.S_ISREG(status.st_mode):
             raise TraceError(f"{name}: is not a trace: it is no file")

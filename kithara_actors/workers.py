@@ -74,8 +74,8 @@ class Listener(PoolListener):
     def lost_together(self, workers: tuple[int, ...]) -> None:
         self._together.update(workers)
 
-    def worker_lost(self, worker: int, pid: int, reason: str) -> None:
-        self._tell(WorkerGone(worker, pid, reason, together=worker in self._together))
+    def worker_lost(self, worker: int, pid: int, reason: str, taken: int) -> None:
+        self._tell(WorkerGone(worker, pid, reason, taken, together=worker in self._together))
         self._extra.discard(worker)
         self._together.discard(worker)
 

@@ -29,8 +29,9 @@ class FetchPool(ExtraWorkers, Protocol):
     def retiring(self) -> set[int]:
         """Those of them that are to be given nothing new."""
 
-    def send(self, worker: int, frame: bytes, fds: Sequence[int] = ()) -> bool:
-        """Send one frame with descriptors, which stay the caller's; never blocks. False if the worker is gone."""
+    def send(self, worker: int, frame: bytes, fds: Sequence[int] = ()) -> int:
+        """Send one frame with descriptors, which stay the caller's; never blocks. The number of the frame among those
+        for this worker, from 1 on, to which `WorkerGone.taken` refers; 0 if the worker is gone."""
 
 
 class Attempts:
@@ -53,7 +54,7 @@ class Attempts:
         self._directed = directed
         self._do = do
         self._codec = Codec(WORKER_COMMANDS)
-        self._running: dict[RequestId, tuple[int, fetch.Run]] = {}
+        self._running: dict[RequestId, tuple[int, fetch.Run, int]] = {}
         self._waiting: list[fetch.Run] = []
 
     # --- The workers
@@ -70,13 +71,14 @@ class Attempts:
 
     def tell(self, worker: int, command: Command) -> bool:
         """Send to a worker; False if it is gone."""
-        return self._pool.send(worker, self._codec.encode(command))
+        return self._pool.send(worker, self._codec.encode(command)) > 0
 
-    def lost(self, worker: int) -> list[tuple[RequestId, fetch.Run]]:
-        """A worker is gone: the attempts that were there."""
-        mine = [(request, run) for request, (owner, run) in self._running.items() if owner == worker]
-        for request, run in mine:
-            del self._running[request]
+    def lost(self, worker: int, taken: int) -> list[tuple[fetch.Run, bool]]:
+        """A worker is gone, which had taken the first `taken` of its frames: the attempts that were there, and whether
+        it had taken each."""
+        mine = [(run, frame <= taken) for owner, run, frame in self._running.values() if owner == worker]
+        for run, _ in mine:
+            del self._running[run.spec.request]
             self._give_back(run)
         return mine
 
@@ -104,16 +106,16 @@ class Attempts:
             order = RunAttempt(run.attempt, run.start, self._directed(run.spec), meter)
             meters = () if self._meters is None else (self._meters.fd,)
             try:
-                sent = self._pool.send(worker, self._codec.encode(order), (*meters, *fds))
+                frame = self._pool.send(worker, self._codec.encode(order), (*meters, *fds))
             except OSError as error:
                 self._give_back(run)
                 # Descriptors that wait for the socket are duplicated, and there are none left.
                 short = Failure("ConnectError", f"cannot reach a worker: {error.strerror}", retryable=True)
                 self._do(fetch.Ended(run.spec.request, run.attempt, run.start, complete=False, failure=short))
                 return
-        if sent:
+        if frame:
             self._quarantine.took(worker, run)
-            self._running[run.spec.request] = (worker, run)
+            self._running[run.spec.request] = (worker, run, frame)
         else:
             # Its end is on the way here as `WorkerGone`; choose among the others meanwhile.
             self._give_back(run)
@@ -132,7 +134,7 @@ class Attempts:
 
     def adopt(self, worker: int, run: fetch.Run) -> None:
         """It runs in that worker already, since before there was this table."""
-        self._running[run.spec.request] = (worker, run)
+        self._running[run.spec.request] = (worker, run, 0)
         if worker in self._quarantine.load:
             self._quarantine.load[worker] += 1
         if self._meters is not None:
@@ -148,20 +150,21 @@ class Attempts:
             self._waiting.remove(run)
             self._do(fetch.Ended(run.spec.request, run.attempt, run.start, complete=False, cancelled=True))
 
-    def current(self, request: RequestId, attempt: int) -> tuple[int, fetch.Run] | None:
-        """The worker and the order, if this is the attempt that runs for the request."""
+    def current(self, request: RequestId, attempt: int) -> tuple[int, fetch.Run, int] | None:
+        """The worker, the order and its frame, if this is the attempt that runs for the request."""
         found = self._running.get(request)
         return found if found is not None and found[1].attempt == attempt else None
 
     def ended(self, request: RequestId) -> None:
         """The attempt that ran for the request is over."""
-        worker, run = self._running.pop(request)
+        worker, run, _ = self._running.pop(request)
         self._give_back(run)
         self._quarantine.left(worker)
 
     def forget(self, request: RequestId) -> None:
         """The request has ended: nothing of it waits any more."""
-        self._waiting = [run for run in self._waiting if run.spec.request != request]
+        if self._waiting:
+            self._waiting = [run for run in self._waiting if run.spec.request != request]
 
     def _give_back(self, run: fetch.Run) -> None:
         if self._meters is not None:
@@ -174,6 +177,10 @@ class Attempts:
         with self._contents.hold(spec.content) as content:
             landed = None if content is None else content.block.landed(spec.lane, spec.generation)
         return spec.start if landed is None else max(landed, spec.start)
+
+    def brought(self, spec: FetchSpec) -> int:
+        """The same also for what is collected, of which another attempt begins anew."""
+        return self.landed(spec) if spec.collection is None else spec.start + self._contents.collected(spec.content)
 
     def pinned(self, spec: FetchSpec) -> FetchSpec:
         """The spec with what the first answer said, which was told to an incarnation before: no part of another

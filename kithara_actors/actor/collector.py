@@ -56,6 +56,12 @@ class Collector(Behaviour):
                     spec = self._waiting.spec(request)
                     if spec is not None:  # else all has been ended meanwhile
                         self._tell_registry(request, Fetch(spec))
+            case CollectedHead(request, end=end):
+                spec = self._waiting.spec(request)
+                if spec is not None:
+                    self._waiting.answered(command)
+                    if end is not None:
+                        self._waiting.end(request, end - spec.start)
             case Abandon(requests):
                 for request in requests:
                     if self._waiting.spec(request) is not None:
@@ -64,12 +70,6 @@ class Collector(Behaviour):
                 self._renew(request)
             case Announce():
                 self._announce()
-            case CollectedHead(request, end=end):
-                spec = self._waiting.spec(request)
-                if spec is not None:
-                    self._waiting.answered(command)
-                    if end is not None:
-                        self._waiting.end(request, end - spec.start)
             case FetchDone(request, end):
                 spec = self._waiting.spec(request)
                 if self._waiting.headless(request):

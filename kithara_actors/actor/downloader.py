@@ -24,7 +24,7 @@ from kithara_actors.assets.content import ContentTable
 from kithara_actors.assets.requests import RequestTable
 from kithara_actors.logic import fetch
 from kithara_actors.logic.adoption import Adoption, Found, Placed
-from kithara_actors.logic.suspicion import blame_of
+from kithara_actors.logic.suspicion import blames
 from kithara_actors.messages.commands import (
     Admitted,
     BackoffOver,
@@ -50,7 +50,6 @@ from kithara_actors.messages.events import WorkerLost, WorkerStarted
 from kithara_actors.messages.records import FetchSpec, InHand, Standing
 from kithara_actors.messages.worker import (
     AskRedirect,
-    AttemptBegun,
     AttemptEnded,
     AttemptHeaders,
     AttemptsInFlight,
@@ -100,7 +99,7 @@ class Downloader(Behaviour):
             find,
             timers,
             clock,
-            self._attempts.landed,
+            self._attempts.brought,
             self._outcomes.slow,
         )
         self._enquiries = enquiries
@@ -116,7 +115,7 @@ class Downloader(Behaviour):
         match command:
             case Admitted(spec, queued, again):
                 self._admitted(spec, queued, again=again)
-            case AttemptBegun(request) | AttemptHeaders(request) | AttemptEnded(request) | AskRedirect(request):
+            case AttemptHeaders(request) | AttemptEnded(request) | AskRedirect(request):
                 if self._book.state(request) is not None or not self._adoption.says(request, command):
                     self._said(command)
             case CallAnswered():
@@ -176,8 +175,6 @@ class Downloader(Behaviour):
     def _said(self, command: Command) -> None:
         """A worker spoke of an attempt."""
         match command:
-            case AttemptBegun(request, attempt):
-                self._do(fetch.Begun(request, attempt))
             case AttemptHeaders():
                 self._answered(command)
             case AttemptEnded():
@@ -218,7 +215,7 @@ class Downloader(Behaviour):
             run = fetch.Run(spec, flight.attempt, flight.start)
             self._attempts.adopt(found.worker, run)
             self._loads.begin(run)
-            self._do(fetch.Adopt(spec, landed, flight.attempt, flight.begun))
+            self._do(fetch.Adopt(spec, landed, flight.attempt))
         if placed.hand.reason is not None:
             self._do(fetch.Cancel(request, placed.hand.reason))
         elif found is None:
@@ -278,8 +275,9 @@ class Downloader(Behaviour):
         spec = current[1].spec
         place = place_of(report, spec, self._enquiries.directed(spec).url)
         ranged = spec.ranged and report.ranged
-        said = (report.total, report.validator, ranged, place, report.partial)
-        self._do(fetch.Answered(report.request, report.attempt, *said))
+        if spec.collection is None:  # else the next attempt begins anew, whatever this one was answered
+            said = (report.total, report.validator, ranged, place, report.partial)
+            self._do(fetch.Answered(report.request, report.attempt, *said))
         self._loads.answered(report.request, report.seconds)
         self._outcomes.answered(spec, report, place, ranged=ranged, ends=ends)
 
@@ -307,17 +305,15 @@ class Downloader(Behaviour):
 
     def _lost(self, gone: WorkerGone) -> None:
         meant = self._quarantine.gone(gone.worker)
-        mine = self._attempts.lost(gone.worker)
-        begun = sum(self._book.begun(request) for request, _ in mine)
-        blame = blame_of(begun, together=gone.together, meant=meant)
+        mine = self._attempts.lost(gone.worker, gone.taken)
+        held = blames([taken for _, taken in mine], together=gone.together, meant=meant)
         if mine or not (self._stopping or meant):
-            self._publisher.publish(
-                WorkerLost(gone.worker, gone.pid, gone.reason, tuple(request for request, _ in mine))
-            )
-        for request, run in mine:
+            requests = tuple(run.spec.request for run, _ in mine)
+            self._publisher.publish(WorkerLost(gone.worker, gone.pid, gone.reason, requests))
+        for (run, _), blame in zip(mine, held, strict=True):
             landed = max(self._attempts.landed(run.spec), run.start)
-            self._loads.end(request, landed)
-            self._do(fetch.Lost(request, run.attempt, landed, blame))
+            self._loads.end(run.spec.request, landed)
+            self._do(fetch.Lost(run.spec.request, run.attempt, landed, blame))
 
     def _do(self, event: fetch.Event) -> None:
         for action in self._book.handle(event, self._draw()):

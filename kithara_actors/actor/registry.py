@@ -86,6 +86,8 @@ class Registry(Behaviour):
         match command:
             case Fetch(spec):
                 self._accept(spec)
+            case Released(request):
+                self._do(steps.Finish(request))
             case CancelFetch(request, reason):
                 self._do(steps.Cancel(request, reason))
             case SetPriority(peer, priority):
@@ -95,8 +97,6 @@ class Registry(Behaviour):
                 self._do(steps.Park(request))
             case Requeue(request):
                 self._do(steps.Requeue(request))
-            case Released(request):
-                self._do(steps.Finish(request))
             case Recounted(requests):
                 self._recounted(requests)
             case Readmit():

@@ -61,13 +61,13 @@ class WaitingTable:
         self._waiting: dict[RequestId, Waiting] = {}
         self._closed: Failure | None = None
 
-    def begin(self, spec_for: Callable[[ContentId], FetchSpec], ended: Bell) -> Waiting:
-        """A place for the answer to what `spec_for` makes for its content. What it gets is held for the caller, who has
-        to release it.
+    def begin(self, spec_for: Callable[[ContentId], FetchSpec], ended: Bell, *, body: bool = True) -> Waiting:
+        """A place for the answer, which has a `body` or none, to what `spec_for` makes for its content. What it gets is
+        held for the caller, who has to release it.
 
         Raises SystemStopped after `close`, OSError (EMFILE, ENFILE, ENOMEM).
         """
-        content = self._contents.land()
+        content = self._contents.land(body=body)
         try:
             waiting = Waiting(spec_for(content.id), content, ended)
             with self._lock:

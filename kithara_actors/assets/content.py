@@ -11,7 +11,7 @@ import os
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -230,27 +230,50 @@ class Content(_Held):
 class Landing(_Held):
     """Where one answer lands that nobody reads before it is complete: memory, without progress or wake-up.
 
-    Freed when the last holder lets go. Safe from any thread.
+    One without a body has none. Freed when the last holder lets go. Safe from any thread.
     """
 
-    def __init__(self, content: ContentId) -> None:
+    def __init__(self, content: ContentId, *, body: bool = True) -> None:
         self.id = content
-        self.fd = memory_file("kithara-landing")
+        self.fd = memory_file("kithara-landing") if body else -1
         super().__init__()
 
     @property
     def descriptors(self) -> tuple[int, ...]:
         """What a worker needs: the data."""
-        return (self.fd,)
+        return () if self.fd < 0 else (self.fd,)
+
+    @property
+    def landed(self) -> int:
+        """How many bytes of a body have come that takes its time: the position of the descriptor, which is the worker's
+        as well. A body that came with its head is not counted."""
+        return 0 if self.fd < 0 else os.lseek(self.fd, 0, os.SEEK_CUR)
 
     def _free(self) -> None:
         fd, self.fd = self.fd, -1
-        os.close(fd)
+        if fd >= 0:
+            os.close(fd)
 
     def __del__(self) -> None:
         # Of a batch that nobody has closed: whoever held it is gone.
         if getattr(self, "fd", -1) >= 0:
-            os.close(self.fd)
+            self._free()
+
+
+class _Kept(AbstractContextManager[tuple[int, ...] | None]):
+    """The descriptors of what was retained, which is released at the end of the block."""
+
+    __slots__ = ("_held",)
+
+    def __init__(self, held: Content | Landing | None) -> None:
+        self._held = held
+
+    def __enter__(self) -> tuple[int, ...] | None:
+        return None if self._held is None else self._held.descriptors
+
+    def __exit__(self, *_: object) -> None:
+        if self._held is not None:
+            self._held.release()
 
 
 class ContentTable:
@@ -268,9 +291,10 @@ class ContentTable:
             self._contents[content.id] = content
         return content
 
-    def land(self) -> Landing:
+    def land(self, *, body: bool = True) -> Landing:
         """A new place for one answer, held once for the caller. Raises OSError (EMFILE, ENFILE, ENOMEM)."""
-        landing = Landing(ContentId(next(self._ids)))
+        content = ContentId(next(self._ids))
+        landing = Landing(content, body=body)
         with self._lock:
             self._contents[landing.id] = landing
         return landing
@@ -292,12 +316,15 @@ class ContentTable:
             if found is not None:
                 found.release()
 
-    @contextmanager
-    def descriptors(self, content: ContentId) -> Iterator[tuple[int, ...] | None]:
+    def descriptors(self, content: ContentId) -> AbstractContextManager[tuple[int, ...] | None]:
         """What a worker needs of a content or a landing, kept open while the block runs; None if it is gone."""
+        return _Kept(self._retained(content))
+
+    def collected(self, content: ContentId) -> int:
+        """How many bytes of the answer have come so far; 0 for what is no landing, or gone."""
         found = self._retained(content)
         try:
-            yield None if found is None else found.descriptors
+            return found.landed if isinstance(found, Landing) else 0
         finally:
             if found is not None:
                 found.release()
@@ -313,7 +340,9 @@ class ContentTable:
             contents = [content for content in self._contents.values() if content.retain()]
         total = 0
         for content in contents:
-            if isinstance(content, Content):
+            if isinstance(content, Landing):
+                total += content.landed
+            else:
                 for lane in content.view.lanes:
                     landed = content.block.landed(lane.slot, lane.generation)
                     total += 0 if landed is None else landed - lane.spec.start

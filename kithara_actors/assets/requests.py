@@ -26,7 +26,7 @@ class Told(Enum):
 class _Life:
     asset: int
     owner: str
-    told: set[Told] = field(default_factory=set)
+    told: list[Told] = field(default_factory=list)
     started_at: float | None = None
     answered: int = 0
     stalled: int = 0
@@ -81,7 +81,7 @@ class RequestTable:
                 return request >= self._next
             if told in life.told:
                 return False
-            life.told.add(told)
+            life.told.append(told)
             return True
 
     def was(self, request: RequestId, told: Told) -> bool:

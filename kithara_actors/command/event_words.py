@@ -52,11 +52,20 @@ MINOR = (
 _CAUSES = {"WORKER_LOST": "its worker is gone", "CLEARED": "it need not be alone any more"}
 
 
-def describe(event: Event, scope: Scope = Scope()) -> tuple[str, str]:  # noqa: B008 - immutable
-    """Who did what, each in one line; texts in it come from servers and may hold anything."""
+def describe(event: Event, scope: Scope = Scope(), *, many: bool = False) -> tuple[str, str]:  # noqa: B008 - immutable
+    """Who did what, each in one line; texts in it come from servers and may hold anything.
+
+    With `many` files have their numbers, and requests the URLs and the files that they are for.
+    """
     match event:
         case Opened() | TotalBytesResolved() | CacheComplete() | FileError() | Committed():
-            return _of_file(event)
+            who, what = _of_file(event)
+            if not many or scope.asset is None:
+                return who, what
+            return (f"file {scope.asset}", what) if who == "file" else (who, f"file {scope.asset}: {what}")
+        case RequestEnqueued() if many:
+            whose = "" if scope.asset is None else f", for file {scope.asset}"
+            return f"request {event.request_id}", f"{_of_request(event)} of {event.url}{whose}"
         case ReadProgress() | ReaderSeek() | EndOfStream():
             return "reader" if scope.stream is None else f"stream {scope.stream}", _of_reader(event)
         case WorkerStarted():
@@ -93,7 +102,7 @@ def _of_request(event: Event) -> str:
         case BodyStalled():
             return f"stalled after {amount(event.consumed)}"
         case BodyResumed():
-            times = "" if event.resume == 1 else f", the {event.resume}. time"
+            times = "" if event.resume == 1 else f", resume {event.resume}"
             return f"goes on with the body that stalled{times}"
         case RequestRetrying():
             cause = _CAUSES.get(event.cause, event.cause)
@@ -101,7 +110,8 @@ def _of_request(event: Event) -> str:
         case RetryExhausted():
             return f"given up after {event.attempts} attempts and {amount(event.consumed)}"
         case RequestCompleted():
-            return f"complete: {amount(event.bytes)} in {event.duration:.1f} s"
+            time = f"{event.duration * 1000:.0f} ms" if event.duration < 1 else f"{event.duration:.1f} s"
+            return f"complete: {amount(event.bytes)} in {time}"
         case RequestCancelled():
             return f"cancelled after {amount(event.bytes)}: {event.reason}"
         case RequestFailed():

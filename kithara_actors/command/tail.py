@@ -19,6 +19,7 @@ from kithara_actors.command.interrupts import Interrupts
 from kithara_actors.command.text import clean, filled, width, write_error_line, write_line
 from kithara_actors.events import Envelope, Lagged, from_json
 from kithara_actors.messages.events import EVENTS
+from kithara_actors.traces import MAGIC
 
 __all__ = ["run"]
 
@@ -29,6 +30,8 @@ _TOLD = 5
 _PAUSE = 0.1
 """Seconds between two looks at a file that is followed."""
 _LONGEST_TEXT = 4000
+_TRACE = MAGIC.partition(b"\n")[0]
+"""The first line of what the flight recorder writes."""
 
 
 def run(options: argparse.Namespace, interrupts: Interrupts) -> int:
@@ -70,7 +73,7 @@ def _wanted(envelope: Envelope, kinds: frozenset[str], requests: list[int]) -> b
 
 
 def _show(envelope: Envelope) -> None:
-    who, what = (clean(text, _LONGEST_TEXT) for text in describe(envelope.event, envelope.scope))
+    who, what = (clean(text, _LONGEST_TEXT) for text in describe(envelope.event, envelope.scope, many=True))
     head = f"{_time(envelope.timestamp)}  {who:<10}  "
     if sys.stdout is not None and sys.stdout.isatty():
         write_line("\n".join(filled(what, width(), head, " " * len(head))))
@@ -118,6 +121,8 @@ class _Reading:
             try:
                 if len(line) > _LONGEST:
                     raise CodecError(f"it is longer than {_LONGEST} bytes")
+                if line.startswith(_TRACE):
+                    raise CommandError(f"{self._name} is a record, and no file of events: see kithara trace --help")
                 envelope = from_json(line)
             except CodecError as error:
                 cut = "" if whole else " (the last line, cut short)"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections import Counter
 from collections.abc import Callable, Iterator
+from fnmatch import fnmatchcase
 
 from kithara_actors.command.explain import CommandError
 from kithara_actors.command.failed import told_in_json
@@ -33,6 +34,7 @@ def run(options: argparse.Namespace, interrupts: Interrupts) -> int:
         raise argparse.ArgumentTypeError("--request chooses what is shown: a replay needs every event")
     with told_in_json(options.file if options.json else None), interrupts.armed():
         trace = read_trace(options.file)
+        _check_actors(trace, options)
         try:
             status = _replay(trace, options) if options.replay else _show(trace, options)
         except TraceError as error:
@@ -41,6 +43,15 @@ def run(options: argparse.Namespace, interrupts: Interrupts) -> int:
             more = f" (and {len(trace.damage) - 1} more)" if len(trace.damage) > 1 else ""
             raise CommandError(f"{trace.damage[0]}{more}")
     return status
+
+
+def _check_actors(trace: Trace, options: argparse.Namespace) -> None:
+    """A name that is misspelt must not pass for an actor that has decided nothing."""
+    known = {frame.actor for frame in trace if not isinstance(frame, Words)}
+    for name in options.actor:
+        if not any(fnmatchcase(actor, name) for actor in known):
+            there = ", ".join(_name(actor) for actor in sorted(_summed(Counter(known)))) or "none"
+            raise CommandError(f"{options.file}: no actor {name!r:.60} in it; there are {there}")
 
 
 def _frames(trace: Trace, options: argparse.Namespace) -> Iterator[tuple[Frame, Descriptions]]:
@@ -54,7 +65,7 @@ def _frames(trace: Trace, options: argparse.Namespace) -> Iterator[tuple[Frame, 
                 words = described(frame.words)
             except ValueError as error:
                 raise TraceError(f"frame {frame.seq} has {error}") from error
-        elif options.actor and frame.actor not in options.actor:
+        elif options.actor and not any(fnmatchcase(frame.actor, name) for name in options.actor):
             continue
         yield frame, words
 

@@ -205,7 +205,13 @@ def _trace(commands: Any) -> None:
     )
     trace.add_argument("file", metavar="FILE", help="a trace")
     trace.add_argument("--request", metavar="N", type=_count, help="only what concerns this request")
-    trace.add_argument("--actor", metavar="NAME", action="append", help="only this actor's; may be given several times")
+    trace.add_argument(
+        "--actor",
+        metavar="NAME",
+        action="append",
+        default=[],
+        help="only this actor's, or 'source-*' for those of all sources; may be given several times",
+    )
     trace.add_argument("--until", metavar="SEQ", type=_count, help="up to this frame; with --replay show the states")
     trace.add_argument("--replay", action="store_true", help="decide it again, and compare")
     trace.add_argument("--json", action="store_true", help="JSON lines on the standard output")

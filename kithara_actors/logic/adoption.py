@@ -122,6 +122,8 @@ class Adoption:
         return placed
 
     def _found(self, request: RequestId) -> Found | None:
+        if request not in self._said and request not in self._flights:
+            return None
         said = tuple(self._said.pop(request, ()))
         known = self._flights.pop(request, None)
         if known is not None:
@@ -130,7 +132,7 @@ class Adoption:
         if ended is None:
             return None
         # It was over before the question came: its last words are all that is left of it.
-        flight = InFlight(request, ended.attempt, ended.end, begun=True)
+        flight = InFlight(request, ended.attempt, ended.end)
         return Found(0, flight, tuple(each for each in said if _attempt(each) == ended.attempt))
 
 

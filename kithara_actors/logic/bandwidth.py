@@ -136,8 +136,11 @@ class HostBook:
 
     def begin(self, key: int, origin: str, landed: int, now: float) -> None:
         """An attempt begins, from the offset `landed` on; `key` names it, and replaces one before."""
-        self.end(key, None, now)
-        host = self._hosts.setdefault(origin, Host())
+        if key in self._attempts:
+            self.end(key, None, now)
+        host = self._hosts.get(origin)
+        if host is None:
+            host = self._hosts[origin] = Host()
         self._hosts.move_to_end(origin)
         host.running += 1
         self._attempts[key] = _Attempt(origin, landed)

@@ -20,7 +20,6 @@ from kithara_actors.logic.fetch_steps import (
     AskSlot,
     BackOff,
     Begin,
-    Begun,
     Cancel,
     Cleared,
     DelayOver,
@@ -47,7 +46,6 @@ __all__ = [
     "AskSlot",
     "BackOff",
     "Begin",
-    "Begun",
     "Cancel",
     "Cleared",
     "DelayOver",
@@ -93,7 +91,6 @@ class _Life:
     suspicion: Suspicion
     tries: int = 0
     retries: int = 0
-    begun: bool = False
     moving: bool = False
     yielding: bool = False
     whole: bool = False
@@ -131,11 +128,6 @@ class FetchBook:
                 return self._start(spec, again=again)
             case Adopt(spec):
                 return self._adopt(spec, event)
-            case Begun(request, attempt):
-                life = self._current(request, attempt)
-                if life is not None:
-                    life.begun = True
-                return []
             case Answered(request, attempt):
                 life = self._current(request, attempt)
                 if life is not None and life.spec.collection is None:
@@ -176,11 +168,6 @@ class FetchBook:
         life = self._lives.get(request)
         return None if life is None else life.state
 
-    def begun(self, request: RequestId) -> bool:
-        """Whether a worker has taken up the attempt that is current."""
-        life = self._lives.get(request)
-        return life is not None and life.begun
-
     def _current(self, request: RequestId, attempt: int) -> _Life | None:
         life = self._lives.get(request)
         if life is None or life.attempt != attempt or life.state not in (State.RUNNING, State.CANCELLING):
@@ -206,14 +193,14 @@ class FetchBook:
         )
         self._lives[spec.request] = life
         if event.attempt is not None:
-            life.state, life.attempt, life.begun = State.RUNNING, event.attempt, event.begun
+            life.state, life.attempt = State.RUNNING, event.attempt
         elif _all_landed(life):
             return [self._end(life, total=spec.total)]
         return []
 
     def _next_attempt(self, life: _Life) -> Ask | Run:
         life.attempt = self._attempts()
-        life.begun = life.moving = life.whole = False
+        life.moving = life.whole = False
         if self._asks or life.spec.calls:
             life.state = State.ASKING
             renew, life.renew = life.renew, False
@@ -290,8 +277,7 @@ class FetchBook:
 
     def _lost(self, life: _Life, landed: int, blame: Blame) -> list[Action]:
         life.landed = max(life.landed, landed)
-        # A worker that died before it took the attempt up cannot have died of it.
-        life.suspicion.lost(blame if life.begun else Blame.NONE, _where(life))
+        life.suspicion.lost(blame, _where(life))
         if _all_landed(life):
             return [self._end(life, total=life.spec.total)]
         if life.reason is not None:

@@ -17,7 +17,6 @@ __all__ = [
     "AskSlot",
     "BackOff",
     "Begin",
-    "Begun",
     "Cancel",
     "Cleared",
     "DelayOver",
@@ -46,21 +45,12 @@ class Start:
 
 @dataclass(frozen=True, slots=True)
 class Adopt:
-    """The request was admitted before, and bytes up to `landed` have come. `attempt` runs, `begun` or not; None: none
-    does, and another is to be started by `Start`."""
+    """The request was admitted before, and bytes up to `landed` have come. `attempt` runs; None: none does, and another
+    is to be started by `Start`."""
 
     spec: FetchSpec
     landed: int
     attempt: int | None = None
-    begun: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Begun:
-    """A worker has taken the attempt up: from here on its loss counts against the request."""
-
-    request: RequestId
-    attempt: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +86,7 @@ class Ended:
 class Lost:
     """The worker that ran the attempt is gone; bytes up to `landed` were published before.
 
-    `blame` is what its end says about those that it had taken up.
+    `blame` is what its end says about the attempt.
     """
 
     request: RequestId
@@ -146,7 +136,7 @@ class Cancel:
     reason: CancelReason
 
 
-Event = Start | Adopt | Begun | Answered | Ended | Lost | Cleared | DelayOver | Told | Preempt | Cancel
+Event = Start | Adopt | Answered | Ended | Lost | Cleared | DelayOver | Told | Preempt | Cancel
 
 
 # --- Actions --------------------------------------------------------------------------------------------------

@@ -12,13 +12,15 @@ import hmac
 import ipaddress
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
 from urllib.parse import unquote_to_bytes
 
 from kithara_actors.errors import InvalidKey
 
 __all__ = [
     "HARMLESS_HEADERS",
+    "Target",
     "asset_key",
     "canonical_url",
     "check_headers",
@@ -30,6 +32,7 @@ __all__ = [
     "redact_source",
     "redact_text",
     "split_userinfo",
+    "target_of",
 ]
 
 HARMLESS_HEADERS = frozenset({"accept", "accept-language", "user-agent", "referer", "origin"})
@@ -47,6 +50,8 @@ _URL = re.compile(
 )
 _PREFIX = re.compile(r"(?:[A-Za-z][A-Za-z0-9+.-]*:)?//")
 _HOST_AND_PORT = re.compile(r"(?:\[[^]]*\]|[^][:\\?#]+)(?::[0-9]*)?(?:[?#].*)?\Z", re.DOTALL)
+_HIDES = re.compile(r"[@%?#]")
+"""One of these is in every URL of which something is to be hidden."""
 _INNER = re.compile(
     r"((?::|%3a)(?:/|%2f){1,2})(?:(?!%2f)[^/])*(@|%40)|(?<=/)()[^/@]+(?::|%3a)[^/@]*(@|%40)", re.IGNORECASE
 )
@@ -64,6 +69,8 @@ _TOKEN_FROM = 16
 _BRIEF = 500
 _HOST_LIMIT = 255
 """RFC 1035 section 2.3.4; also keeps what is said of an origin small enough for any message."""
+_HOSTS = 256
+"""Remembered: many URLs have the same few, and taking one apart costs as much as all the rest of its URL."""
 _EXTENSION = re.compile(r"[0-9A-Za-z]{1,16}")
 
 _OF_A_BODY = frozenset({"content-length", "transfer-encoding"})
@@ -73,8 +80,7 @@ _OF_A_BODY = frozenset({"content-length", "transfer-encoding"})
 _RESERVED_EXTENSIONS = frozenset({"part", "tmp"})
 
 
-@dataclass(frozen=True, slots=True)
-class _Parts:
+class _Parts(NamedTuple):
     scheme: str
     userinfo: str | None
     host: str
@@ -86,6 +92,31 @@ class _Parts:
         default = self.port is None or self.port == _DEFAULT_PORTS[self.scheme]
         port = "" if default else f":{self.port}"
         return f"{self.scheme}://{self.host}{port}{self.target}"
+
+    @property
+    def origin(self) -> str:
+        return f"{self.scheme}://{self.host}:{self.port or _DEFAULT_PORTS[self.scheme]}"
+
+    @property
+    def authorization(self) -> str | None:
+        """By the Basic scheme, of the userinfo. ValueError for a user name that it cannot carry."""
+        if not self.userinfo:
+            return None
+        user, _, password = self.userinfo.partition(":")
+        name = unquote_to_bytes(user)
+        if b":" in name:
+            raise ValueError("the user name in the URL has a colon: send an Authorization header instead")
+        pair = name + b":" + unquote_to_bytes(password)
+        return "Basic " + base64.b64encode(pair).decode("ascii")
+
+
+class Target(NamedTuple):
+    """Where a request goes: the URL in canonical form without userinfo, the Authorization value made of the userinfo
+    (None without), and the `scheme://host:port` of it."""
+
+    url: str
+    authorization: str | None
+    origin: str
 
 
 def _split(url: str) -> _Parts:
@@ -111,6 +142,7 @@ def _split(url: str) -> _Parts:
     return _Parts(scheme, userinfo if at else None, host, port, target)
 
 
+@lru_cache(_HOSTS)
 def _host_and_port(hostport: str) -> tuple[str, int | None]:
     if hostport.startswith("["):
         host, bracket, rest = hostport.partition("]")
@@ -161,21 +193,18 @@ def split_userinfo(url: str) -> tuple[str, str | None]:
     ValueError as for `canonical_url`, and for a user name with a colon, which Basic cannot carry.
     """
     parts = _split(url)
-    if not parts.userinfo:
-        return parts.without_userinfo, None
-    user, _, password = parts.userinfo.partition(":")
-    name = unquote_to_bytes(user)
-    if b":" in name:
-        raise ValueError("the user name in the URL has a colon: send an Authorization header instead")
-    pair = name + b":" + unquote_to_bytes(password)
-    return parts.without_userinfo, "Basic " + base64.b64encode(pair).decode("ascii")
+    return parts.without_userinfo, parts.authorization
 
 
 def origin_of(url: str) -> str:
-    """`scheme://host:port` with the port always present (RFC 6454 section 4); ValueError as for
-    `canonical_url`."""
+    """`scheme://host:port`, the port always there (RFC 6454 section 4); ValueError as for `canonical_url`."""
+    return _split(url).origin
+
+
+def target_of(url: str) -> Target:
+    """`split_userinfo` and `origin_of` in one; ValueError as for these."""
     parts = _split(url)
-    return f"{parts.scheme}://{parts.host}:{parts.port or _DEFAULT_PORTS[parts.scheme]}"
+    return Target(parts.without_userinfo, parts.authorization, parts.origin)
 
 
 def _dots(_: str) -> str:
@@ -189,7 +218,7 @@ def redact(url: str, mark: Callable[[str], str] = _dots) -> str:
     path and names of parameters stay. Of what is no URL, more may be hidden. An absolute path is returned as it is.
     `mark` gives what is put in place of a hidden part; a fragment is left out.
     """
-    if url.startswith("/") and not url.startswith("//"):
+    if _HIDES.search(url) is None or (url.startswith("/") and not url.startswith("//")):
         return url
     prefix = _PREFIX.match(url)
     scheme = "" if prefix is None else prefix[0]

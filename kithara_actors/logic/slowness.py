@@ -53,7 +53,8 @@ class Slowness:
         load = self._loads.get(request)
         if load is None or load.told:
             return None
-        if landed - load.mark >= PROGRESS:
+        # Less than before: that was still of the attempt before.
+        if landed - load.mark >= PROGRESS or landed < load.mark:
             load.mark, load.since = landed, now
             return None
         if now - load.since < self._soft_timeout:

@@ -22,12 +22,13 @@ Ten losses of any kind in a row, without 64 KiB in between, are the end too: the
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
 from kithara_actors.errors import Failure, InternalError, PoisonRequest
 
-__all__ = ["CLEARED_BY", "Blame", "Suspicion", "blame_of"]
+__all__ = ["CLEARED_BY", "Blame", "Suspicion", "blames"]
 
 CLEARED_BY = 65536
 """Bytes that land after a loss and clear a request of it."""
@@ -45,14 +46,16 @@ class Blame(StrEnum):
     ALONE = "alone"
 
 
-def blame_of(begun: int, *, together: bool = False, meant: bool = False) -> Blame:
-    """What the end of a worker says about an attempt that it had taken up, one of `begun`.
+def blames(taken: Sequence[bool], *, together: bool = False, meant: bool = False) -> list[Blame]:
+    """What the end of a worker says about each attempt that it was sent, in the order of `taken`: had it taken it up?
 
     `together`: other workers died at the same moment. `meant`: the host ended it on purpose.
     """
     if meant:
-        return Blame.NONE
-    return Blame.ALONE if begun == 1 and not together else Blame.SHARED
+        return [Blame.NONE] * len(taken)
+    blame = Blame.ALONE if sum(taken) == 1 and not together else Blame.SHARED
+    # A worker that died before it took the attempt up cannot have died of it.
+    return [blame if each else Blame.NONE for each in taken]
 
 
 @dataclass(slots=True)

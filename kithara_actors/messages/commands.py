@@ -12,7 +12,7 @@ from actors.messages.command import Command
 from kithara_actors.errors import Failure
 from kithara_actors.messages.records import FetchSpec, InHand
 from kithara_actors.messages.to_collector import COLLECTOR_COMMANDS, Abandon, Collect, CollectedHead
-from kithara_actors.messages.to_event_bus import EVENT_BUS_COMMANDS, AddSubscriber, Publish, RemoveSubscriber
+from kithara_actors.messages.to_event_bus import EVENT_BUS_COMMANDS, Deliver
 from kithara_actors.messages.to_registry import (
     REGISTRY_COMMANDS,
     CancelFetch,
@@ -54,7 +54,6 @@ __all__ = [
     "COMMANDS",
     "Abandon",
     "AcquireAsset",
-    "AddSubscriber",
     "Admitted",
     "Announce",
     "AssetCommitted",
@@ -70,6 +69,7 @@ __all__ = [
     "Collect",
     "CollectedHead",
     "CommitAsset",
+    "Deliver",
     "Detach",
     "Done",
     "EndRequests",
@@ -82,7 +82,6 @@ __all__ = [
     "Parked",
     "PeerGone",
     "Preempt",
-    "Publish",
     "ReaderAt",
     "Readmit",
     "Readmitted",
@@ -91,7 +90,6 @@ __all__ = [
     "Recounted",
     "ReleaseAsset",
     "Released",
-    "RemoveSubscriber",
     "Requeue",
     "SetPlaying",
     "SetPriority",
@@ -176,12 +174,14 @@ class WorkerUp(Command):
 
 @dataclass(frozen=True, slots=True)
 class WorkerGone(Command):
-    """Worker pool → Downloader: a worker has ended and writes no more. `together`: others died at the same moment."""
+    """Worker pool → Downloader: a worker has ended and writes no more; of the frames that it was sent it had taken the
+    first `taken`. `together`: others died at the same moment."""
 
     TAG = 84
     worker: int
     pid: int
     reason: str
+    taken: int
     together: bool = False
 
 

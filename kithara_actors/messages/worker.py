@@ -19,7 +19,6 @@ __all__ = [
     "HEAD_CODEC",
     "WORKER_COMMANDS",
     "AskRedirect",
-    "AttemptBegun",
     "AttemptEnded",
     "AttemptHeaders",
     "AttemptsInFlight",
@@ -67,7 +66,7 @@ class RunAttempt(Command):
     """Host → worker, with three descriptors: the data, the progress block, the wake-up.
 
     The spec's range is asked from `start` on, which lies past `spec.start` when earlier attempts have landed bytes.
-    A spec that is collected comes with one descriptor, the data, and begins at its start each time.
+    A spec that is collected comes with one descriptor, the data, and begins at its start each time; for HEAD with none.
     Where rates are limited the meters come before these, and `meter` is the number of the origin's (0: none).
     """
 
@@ -83,15 +82,6 @@ class CancelAttempt(Command):
     """Host → worker: shut the attempt's socket down. It is answered by `AttemptEnded`, unless that is under way."""
 
     TAG = 17
-    attempt: int
-
-
-@dataclass(frozen=True, slots=True)
-class AttemptBegun(Command):
-    """Worker → host: a thread has taken the attempt up; if the worker dies now, the attempt may be why."""
-
-    TAG = 22
-    request: RequestId
     attempt: int
 
 
@@ -167,12 +157,11 @@ class RedirectJudged(Command):
 
 @dataclass(frozen=True, slots=True)
 class InFlight:
-    """An attempt that a worker runs, from `start` on; `begun` as in `AttemptBegun`."""
+    """An attempt that a worker runs, from `start` on."""
 
     request: RequestId
     attempt: int
     start: int
-    begun: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,7 +206,6 @@ def head_of_present(content_type: str | None) -> bytes:
 WORKER_COMMANDS: tuple[type[Command], ...] = (
     RunAttempt,
     CancelAttempt,
-    AttemptBegun,
     AttemptHeaders,
     AttemptEnded,
     AskRedirect,

@@ -62,3 +62,6 @@ class Link(Protocol):
         self, stream: StreamId, capacity: int | None, callback: Callable[[Envelope], object] | None
     ) -> Subscription:
         """Events of the stream and of its asset."""
+
+    def unsubscribe(self, stream: StreamId) -> None:
+        """The stream was closed: who subscribed to it gets what has been published, and no more."""

@@ -14,6 +14,7 @@ from actors.clock import monotonic
 from kithara_actors.assets.content import Content
 from kithara_actors.errors import Failure, KitharaError, restore
 from kithara_actors.stream.link import Link
+from kithara_actors.stream.timeouts import checked_wait
 from kithara_actors.stream.waiting import ByteWaiter
 from kithara_actors.values import Phase, StreamId
 
@@ -64,6 +65,7 @@ class Prefetch:
         Raises the typed error if the download fails, Cancelled once the handle has been closed or cancelled before
         the end, SystemStopped.
         """
+        timeout = checked_wait(timeout)
         deadline = None if timeout is None else monotonic() + timeout
         if not self._known.wait(timeout):
             return False

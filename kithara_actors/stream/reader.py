@@ -9,7 +9,6 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from actors.clock import Clock, monotonic
@@ -24,6 +23,7 @@ from kithara_actors.stream.link import Link
 from kithara_actors.stream.reach import Reach
 from kithara_actors.stream.subscription import Subscription
 from kithara_actors.stream.telling import ReadTeller
+from kithara_actors.stream.timeouts import checked_wait
 from kithara_actors.stream.waiting import ByteWaiter
 from kithara_actors.values import Answer, MediaDetails, MediaInfo, Phase, StreamId
 
@@ -68,10 +68,8 @@ class Stream(io.BufferedIOBase):
         self._copy = ByteCopier(self._bytes)
         self._told = ReadTeller(stream, link, clock)
         self._inspector = Inspector(self._bytes, link)
-        self._turn = threading.RLock()
-        self._state = threading.RLock()
-        self._position = 0
-        self._moves = 0
+        self._turn, self._state = threading.RLock(), threading.RLock()
+        self._position = self._moves = 0
         self._media_info: MediaInfo | None = None
         self._length: int | None = None
         self._own = OwnDescriptor()
@@ -308,14 +306,18 @@ class Stream(io.BufferedIOBase):
         Raises the typed error if the download fails.
         """
         self._check_open()
-        return self._bytes.using(lambda content: self._bytes.complete(content, timeout))
+        limit = checked_wait(timeout)
+        return self._bytes.using(lambda content: self._bytes.complete(content, limit))
 
     def subscribe(
         self, capacity: int | None = None, callback: Callable[[Envelope], object] | None = None
     ) -> Subscription:
-        """This stream's events and its asset's. Does not block. `callback` runs on a thread of its own."""
+        """This stream's events and its asset's, until it is closed. Does not block. `callback` has its own thread."""
         self._check_open()
-        return self._link.subscribe(self._id, capacity, callback)
+        subscription = self._link.subscribe(self._id, capacity, callback)
+        if self._closed:  # meanwhile
+            subscription.finish()
+        return subscription
 
     @property
     def closed(self) -> bool:
@@ -333,8 +335,7 @@ class Stream(io.BufferedIOBase):
         with self._state:
             self._own.close()
             self._copy.forget()
-        if self.events is not None:
-            self.events.finish()
+        self._link.unsubscribe(self._id)
 
     def __del__(self) -> None:
         if self._closed:
@@ -342,6 +343,7 @@ class Stream(io.BufferedIOBase):
         if self._bytes.ended is not None:
             # Nothing is left to end, and nobody else can hold what is closed here.
             self._own.close()
+            self._link.soon(lambda link=self._link, mine=self._id: link.unsubscribe(mine))  # type: ignore[misc]
             return
         warnings.warn(f"unclosed stream {self!r}", ResourceWarning, source=self, stacklevel=2)
         # Collection may run in the middle of anything: closing takes locks, so it happens on another thread.
@@ -366,9 +368,7 @@ class Stream(io.BufferedIOBase):
         self._check_open()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def __repr__(self) -> str:

@@ -160,7 +160,7 @@ class Origin:
 
     @property
     def peak(self) -> int:
-        """The most requests that were in progress at once."""
+        """The most requests that were in progress at once, not counting those whose last piece was being sent."""
         with self._log.changed:
             return self._log.peak
 

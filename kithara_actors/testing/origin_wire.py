@@ -69,16 +69,24 @@ class Log:
         self.seen: list[Seen] = []
         self.active = 0
         self.peak = 0
+        self._unsent: set[int] = set()
 
     def begin(self, request: Request, connection: int) -> int:
         with self.changed:
             self.seen.append(
                 Seen(request.method, request.target, request.path, request.headers, request.range, connection)
             )
+            number = len(self.seen) - 1
             self.active += 1
-            self.peak = max(self.peak, self.active)
+            self._unsent.add(number)
+            self.peak = max(self.peak, len(self._unsent))
             self.changed.notify_all()
-            return len(self.seen) - 1
+            return number
+
+    def last_piece(self, number: int) -> None:
+        """What is sent now is the end of the answer: before that is noted, its client may have asked for more."""
+        with self.changed:
+            self._unsent.discard(number)
 
     def note(self, number: int, **changes: Any) -> None:
         with self.changed:
@@ -88,6 +96,7 @@ class Log:
     def end(self, number: int, *, client_closed: bool) -> None:
         with self.changed:
             self.active -= 1
+            self._unsent.discard(number)
             self.note(number, ended=True, client_closed=client_closed)
 
 
@@ -230,8 +239,13 @@ class Connection:
         if answer.delay:
             self._wire.pause(answer.delay)
         self._log.note(number, status=answer.status)
+        ends = answer.ending is not Ending.STALL
+        if ends and not answer.count and not answer.tail:
+            self._log.last_piece(number)
         self._wire.send_all(answer.head)
-        self._send_body(number, answer)
+        self._send_body(number, answer, ends=ends and not answer.tail)
+        if ends and answer.tail:
+            self._log.last_piece(number)
         self._wire.send_all(answer.tail)
         if answer.ending is Ending.STALL:
             self._wire.pause(None)
@@ -248,12 +262,14 @@ class Connection:
             while not answer.hold.wait(0.01):
                 self._wire.pause(0)
 
-    def _send_body(self, number: int, answer: Answer) -> None:
+    def _send_body(self, number: int, answer: Answer, *, ends: bool) -> None:
         sent = 0
         for piece in self._paced(answer):
             if answer.chunked:
                 self._wire.send_all(b"%x\r\n" % len(piece))
             rest = piece
+            if ends and sent + len(piece) == answer.count:
+                self._log.last_piece(number)
             while rest:
                 count = self._wire.send(rest)
                 sent += count
