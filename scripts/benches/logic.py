@@ -58,7 +58,6 @@ class _System:
         """The oldest of those that run comes to its end."""
         request = self._running.popleft()
         attempt = self._attempts.pop(request)
-        self._fetch(fetch.Begun(request, attempt))
         self._fetch(fetch.Answered(request, attempt, 5000, Validator('"v"')))
         self._fetch(fetch.Ended(request, attempt, 5000, complete=True, total=5000))
 

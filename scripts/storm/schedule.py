@@ -32,9 +32,9 @@ COMMANDS_OF: dict[str, tuple[str, ...]] = {
         "Detach",
     ),
     "registry": ("Fetch", "CancelFetch", "SetPriority", "Released", "PeerGone"),
-    "downloader": ("Admitted", "CancelAdmitted", "AttemptBegun", "AttemptHeaders", "AttemptEnded"),
+    "downloader": ("Admitted", "CancelAdmitted", "AttemptHeaders", "AttemptEnded", "WatchLoads"),
     "asset_store": ("AcquireAsset", "CommitAsset", "ReleaseAsset"),
-    "event_bus": ("Publish",),
+    "event_bus": ("Deliver",),
     "collector": ("Collect", "CollectedHead", "FetchDone"),
 }
 """By actor: what comes often under this load."""
