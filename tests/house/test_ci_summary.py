@@ -35,12 +35,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         tests = folder / f"test_{name}.py"
         tests.write_text(source)
         with (folder / f"log-{name}").open("w") as log:
-            subprocess.run(
+            done = subprocess.run(
                 [sys.executable, "-m", "pytest", *options, f"--junitxml={folder}/report-{name}.xml", str(tests)],
                 env=outer | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_PLUGINS": "pytest_timeout"},
                 stdout=log,
                 stderr=log,
             )
+        (folder / f"status-{name}").write_text(f"{done.returncode}\n")
     return folder
 
 
@@ -68,6 +69,17 @@ def test_what_failed_is_told_with_its_reason_below_its_run(folder: Path) -> None
 def test_all_passed_is_the_only_success(folder: Path) -> None:
     assert summary(folder, "good")[0] == 0
     assert summary(folder, "good", "empty")[0] == 1
+
+
+def test_a_run_that_came_to_its_end_and_did_not_end_well_fails(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "report-good.xml").write_bytes((folder / "report-good.xml").read_bytes())
+    status, told = summary(tmp_path, "good")
+    assert status == 1
+    assert told.endswith(", all passed, then was cut off\n")
+    (tmp_path / "status-good").write_text("139\n")
+    status, told = summary(tmp_path, "good")
+    assert status == 1
+    assert told.endswith(", all passed, exit code 139\n")
 
 
 def test_tests_that_were_left_out_fail_the_run(folder: Path) -> None:

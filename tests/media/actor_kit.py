@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,7 +14,7 @@ from kithara_actors.actor.publisher import Publisher
 from kithara_actors.actor.registry import Registry
 from kithara_actors.assets.collecting import Waiting, WaitingTable
 from kithara_actors.assets.requests import RequestTable
-from kithara_actors.messages.commands import COMMANDS, Publish, Readmit, Readmitted, Recount, Recounted
+from kithara_actors.messages.commands import COMMANDS, Readmit, Readmitted, Recount, Recounted
 from kithara_actors.messages.events import EVENT_CODEC, Event, Scope
 from kithara_actors.messages.records import Collection, FetchSpec
 from kithara_actors.values import ContentId, FetchKind, RequestId
@@ -69,20 +70,24 @@ class Published(Publisher):
     """Keeps what was published, after a round trip, with its scope."""
 
     def __init__(self) -> None:
-        self._probe = Probe("event_bus", CODEC)
-        super().__init__(self._probe, lambda: True)
+        self._kept: list[tuple[Event, Scope]] = []
+        super().__init__(Probe("event_bus", CODEC), self)
 
     def take(self) -> list[Event]:
         """The events since the last call."""
         return [event for event, _ in self.take_with_scopes()]
 
     def take_with_scopes(self) -> list[tuple[Event, Scope]]:
-        taken = []
-        for command in self._probe.take():
-            assert isinstance(command, Publish)
-            scope = Scope(command.asset or None, command.stream or None)
-            taken.append((EVENT_CODEC.decode(command.event), scope))
+        taken, self._kept = self._kept, []
         return taken
+
+    @property
+    def listening(self) -> bool:
+        return True
+
+    def add(self, event: Event, scope: Scope) -> bool:
+        self._kept.append((EVENT_CODEC.decode(EVENT_CODEC.encode(event)), scope))
+        return False
 
 
 class FakePool:
@@ -93,6 +98,8 @@ class FakePool:
         self.up: set[int] = set()
         self.leaving: set[int] = set()
         self.sent: list[tuple[int, Any]] = []
+        self.frames: Counter[int] = Counter()
+        """How many each worker was sent."""
         self.descriptors: list[tuple[int, ...]] = []
         self.enlisted = 0
         self.discharged: list[int] = []
@@ -103,12 +110,13 @@ class FakePool:
     def retiring(self) -> set[int]:
         return self.leaving
 
-    def send(self, worker: int, frame: bytes, fds: Sequence[int] = ()) -> bool:
+    def send(self, worker: int, frame: bytes, fds: Sequence[int] = ()) -> int:
         if worker not in self.up:
-            return False
+            return 0
         self.sent.append((worker, self._codec.decode(frame)))
         self.descriptors.append(tuple(fds))
-        return True
+        self.frames[worker] += 1
+        return self.frames[worker]
 
     def enlist(self) -> None:
         self.enlisted += 1

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from actors.messages.command import Command
 from kithara_actors.logic.adoption import Adoption, Found, Placed
 from kithara_actors.messages.records import InHand
-from kithara_actors.messages.worker import AttemptBegun, AttemptEnded, InFlight
+from kithara_actors.messages.worker import AskRedirect, AttemptEnded, InFlight
 from kithara_actors.values import CancelReason, RequestId
 
 ONE, TWO = RequestId(1), RequestId(2)
@@ -20,7 +20,7 @@ def hand(request: int, reason: CancelReason | None = None) -> InHand:
 
 
 def flight(request: int, attempt: int = 0) -> InFlight:
-    return InFlight(RequestId(request), attempt or 10 * request, 1000, begun=True)
+    return InFlight(RequestId(request), attempt or 10 * request, 1000)
 
 
 def ended(request: int, attempt: int = 0) -> AttemptEnded:
@@ -58,21 +58,22 @@ def test_a_report_in_parts_counts_when_it_is_whole() -> None:
 def test_the_last_words_of_an_attempt_are_not_lost() -> None:
     """Said before the question came: it is in no report, and what it did need not be done again."""
     adoption = Adoption({1})
-    assert adoption.says(ONE, AttemptBegun(ONE, 9))
+    assert adoption.says(ONE, AskRedirect(ONE, 9, "http://two/"))
     assert adoption.says(ONE, ended(1))
     adoption.readmitted([hand(1)])
     adoption.reported(1, [], last=True)
     (placed,) = adoption.place()
-    assert placed.found == Found(0, InFlight(ONE, 10, 2000, begun=True), (ended(1),))
+    assert placed.found == Found(0, InFlight(ONE, 10, 2000), (ended(1),))
 
 
 def test_words_of_an_attempt_that_runs_are_heard_after_it_is_taken_over() -> None:
     adoption = Adoption({1})
-    assert adoption.says(ONE, AttemptBegun(ONE, 10))
+    question = AskRedirect(ONE, 10, "http://two/")
+    assert adoption.says(ONE, question)
     adoption.reported(1, [flight(1)], last=True)
     assert adoption.says(ONE, ended(1))
     adoption.readmitted([hand(1)])
-    assert adoption.place() == [Placed(hand(1), Found(1, flight(1), (AttemptBegun(ONE, 10), ended(1))))]
+    assert adoption.place() == [Placed(hand(1), Found(1, flight(1), (question, ended(1))))]
     assert not adoption.says(ONE, ended(1))
 
 

@@ -266,7 +266,7 @@ def test_what_runs_goes_on_and_its_end_is_told_once(yard: Yard) -> None:
     yard.source.take()
     yard.anew()
     yard.step.tell(Readmitted((InHand(yard.spec()),)))
-    yard.step.tell(AttemptsInFlight(1, (InFlight(ONE, attempt, 1000, True),), True), AttemptsInFlight(2, (), True))
+    yard.step.tell(AttemptsInFlight(1, (InFlight(ONE, attempt, 1000),), True), AttemptsInFlight(2, (), True))
     assert yard.pool.take() == []
     yard.step.tell(headers(1, attempt), done(1, attempt))
     assert isinstance(yard.source.take()[-1], FetchDone)
@@ -283,7 +283,7 @@ def test_what_no_worker_runs_is_run_again_from_where_it_came_to(yard: Yard) -> N
     yard.anew()
     yard.step.tell(Readmitted((InHand(yard.spec()),)), AttemptsInFlight(1, (), True))
     assert yard.pool.take() == []
-    yard.step.tell(WorkerGone(2, 4002, "killed"))
+    yard.step.tell(WorkerGone(2, 4002, "killed", 0))
     ((_, order),) = yard.pool.take()
     assert isinstance(order, RunAttempt)
     assert (order.start, order.spec.validator, order.spec.total) == (1700, STRONG, 3000)
@@ -310,7 +310,7 @@ def test_a_request_that_was_to_end_is_ended(yard: Yard) -> None:
     attempt = yard.admit()
     yard.anew()
     yard.step.tell(Readmitted((InHand(yard.spec(), reason=CancelReason.PEER_CANCEL),)))
-    yard.step.tell(AttemptsInFlight(1, (InFlight(ONE, attempt, 1000, True),), True))
+    yard.step.tell(AttemptsInFlight(1, (InFlight(ONE, attempt, 1000),), True))
     assert yard.pool.take() == [(1, CancelAttempt(attempt))]
     yard.step.tell(done(1, attempt, cancelled=True))
     assert isinstance(yard.source.take()[-1], FetchCancelled)
@@ -320,7 +320,7 @@ def test_an_attempt_of_a_request_that_has_ended_is_stopped(yard: Yard) -> None:
     attempt = yard.admit()
     yard.requests.end(ONE)
     yard.anew()
-    yard.step.tell(Readmitted(()), AttemptsInFlight(1, (InFlight(ONE, attempt, 1000, True),), True))
+    yard.step.tell(Readmitted(()), AttemptsInFlight(1, (InFlight(ONE, attempt, 1000),), True))
     assert yard.pool.take() == [(1, CancelAttempt(attempt))]
 
 
@@ -329,7 +329,7 @@ def test_an_attempt_waits_for_a_registry_that_is_new_too(yard: Yard) -> None:
     yard.events.take()
     yard.anew()
     yard.step.tell(Readmitted(()), *(AttemptsInFlight(2, (), True),))
-    yard.step.tell(AttemptsInFlight(1, (InFlight(ONE, attempt, 1000, True),), True))
+    yard.step.tell(AttemptsInFlight(1, (InFlight(ONE, attempt, 1000),), True))
     assert yard.pool.take() == []
     yard.step.tell(Admitted(yard.spec(), 0.0, again=False), done(1, attempt))
     assert (yard.pool.take(), yard.source.take()) == ([], [FetchDone(ONE, 3000, 3000)])

@@ -36,7 +36,6 @@ from kithara_actors.messages.commands import (
 )
 from kithara_actors.messages.events import FirstByte, RequestCompleted, RequestEnqueued, RequestFailed, Scope
 from kithara_actors.messages.worker import (
-    AttemptBegun,
     AttemptEnded,
     AttemptHeaders,
     AttemptsInFlight,
@@ -135,7 +134,6 @@ def test_a_retry_begins_at_the_start_and_pins_nothing() -> None:
 def test_after_a_lost_worker_too() -> None:
     life = Life()
     life.do(fetch.Answered(ONE, 1, 10, Validator()))
-    life.do(fetch.Begun(ONE, 1))
     _, again = life.do(fetch.Lost(ONE, 1, 10))
     assert again == fetch.Run(life.spec, 2, 0)
 
@@ -287,6 +285,6 @@ def test_a_failure_reaches_the_owner_with_its_url_and_the_system_hears_of_it(hou
 
 
 def test_a_lost_worker_landed_nothing_that_counts(house: House) -> None:
-    house.step.tell(AttemptBegun(ONE, 1), WorkerGone(1, 4001, "killed"))
+    house.step.tell(WorkerGone(1, 4001, "killed", 1))
     # The other worker is idle.
     assert house.pool.take() == [(1, RunAttempt(1, 0, house.spec)), (2, RunAttempt(2, 0, house.spec))]

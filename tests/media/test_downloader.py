@@ -256,7 +256,7 @@ def test_a_lost_worker_is_replaced_from_the_landed_offset(house: House) -> None:
     house.content.block.publish(1, 1, 2345)
     house.events.take()
     house.pool.up.discard(1)
-    house.tell(WorkerGone(1, 4001, "killed by SIGKILL"))
+    house.tell(WorkerGone(1, 4001, "killed by SIGKILL", 0))
     assert house.events.take() == [
         WorkerLost(1, 4001, "killed by SIGKILL", (ONE,)),
         RequestRetrying(ONE, 1, 2, 0.0, "WORKER_LOST"),
@@ -275,7 +275,7 @@ def test_a_progress_word_that_is_not_the_attempts_is_not_believed(house: House, 
     house.admit()
     house.content.block.publish(1, 2 if word == "another generation" else 1, 5000 if word != "behind" else 10)
     house.pool.take()
-    house.tell(WorkerGone(1, 4001, "gone"))
+    house.tell(WorkerGone(1, 4001, "gone", 0))
     assert house.pool.take() == [(2, RunAttempt(2, 1000, house.spec()))]
 
 
@@ -315,7 +315,7 @@ def test_a_worker_that_takes_nothing_is_left_out_until_it_is_reported_gone(house
     house.admit()
     assert [worker for worker, _ in house.pool.take()] == [2]
     house.events.take()
-    house.tell(WorkerGone(1, 4001, "gone"))
+    house.tell(WorkerGone(1, 4001, "gone", 0))
     assert house.events.take() == [WorkerLost(1, 4001, "gone", ())]
 
 
@@ -389,7 +389,7 @@ def test_at_the_end_all_are_cancelled_and_those_that_run_are_waited_for(house: H
     house.end(request=1, at=1200, cancelled=True)
     assert house.events.take() == [RequestCancelled(ONE, 200, CancelReason.DOWNLOADER_SHUTDOWN)]
     assert house.step.ask(EndRequests()) == Done(0)
-    house.tell(WorkerGone(1, 4001, "exited with status 0"))
+    house.tell(WorkerGone(1, 4001, "exited with status 0", 0))
     assert house.events.take() == []
 
 
@@ -398,7 +398,7 @@ def test_a_worker_lost_at_the_end_ends_its_requests(house: House) -> None:
     house.admit()
     house.content.block.publish(1, 1, 1234)
     house.step.ask(EndRequests())
-    house.tell(WorkerGone(1, 4001, "killed"))
+    house.tell(WorkerGone(1, 4001, "killed", 0))
     assert house.source.take() == [FetchCancelled(ONE, 1234, CancelReason.DOWNLOADER_SHUTDOWN)]
     assert house.step.ask(EndRequests()) == Done(0)
 
@@ -421,9 +421,9 @@ def test_every_request_has_one_terminal_event_and_it_is_the_last(way: str) -> No
             house.tell(CancelAdmitted(ONE, CancelReason.EPOCH_CANCEL))
             house.end(cancelled=True)
         case "lost":
-            house.tell(CancelAdmitted(ONE, CancelReason.EPOCH_CANCEL), WorkerGone(1, 4001, "gone"))
+            house.tell(CancelAdmitted(ONE, CancelReason.EPOCH_CANCEL), WorkerGone(1, 4001, "gone", 0))
     house.end(at=3000, complete=True)
-    house.tell(CancelAdmitted(ONE, CancelReason.PEER_CANCEL), WorkerGone(1, 4001, "gone"))
+    house.tell(CancelAdmitted(ONE, CancelReason.PEER_CANCEL), WorkerGone(1, 4001, "gone", 0))
     mine: list[Event] = [event for event in house.events.take() if not isinstance(event, WorkerLost)]
     assert [type(event) for event in mine[:2]] == [RequestStarted, FirstByte]
     assert [isinstance(event, terminal) for event in mine] == [False] * (len(mine) - 1) + [True]

@@ -132,7 +132,7 @@ def test_a_lost_worker_asks_nothing_again(house: House) -> None:
     house.answer()
     house.ran()
     house.pool.up.discard(1)
-    house.tell(WorkerGone(1, 4001, "killed"))
+    house.tell(WorkerGone(1, 4001, "killed", 0))
     assert house.ran() == [(2, URL, {"Authorization": "Bearer 1"})]
 
 
@@ -199,7 +199,7 @@ def test_a_policy_is_asked_about_every_attempt(made: list[House]) -> None:
     assert house.pool.take() == []
     house.answer()
     assert house.ran() == [(1, URL, {})]
-    house.tell(WorkerGone(1, 4001, "killed"))
+    house.tell(WorkerGone(1, 4001, "killed", 0))
     assert house.pool.take() == []
     house.answer()
     assert house.ran() == [(2, URL, {})]

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import pytest
-from actor_kit import CODEC, FakePool, Published, begun, issued, request_spec
+from actor_kit import CODEC, FakePool, Published, begun, call_spec, issued, request_spec
 
 from actors.testing.fake_clock import FakeClock, FakeTimers
 from actors.testing.step import Neighbours, Step
 from kithara_actors.actor.callables import Callables
 from kithara_actors.actor.downloader import Downloader
 from kithara_actors.actor.enquiries import Enquiries
-from kithara_actors.assets.content import ContentTable
+from kithara_actors.assets.content import ContentTable, Landing
 from kithara_actors.errors import Failure
 from kithara_actors.logic.fetch import FetchBook
 from kithara_actors.logic.retry import RetryPolicy
@@ -37,6 +38,7 @@ class House:
         self.pool = FakePool(CODEC)
         self.contents = ContentTable()
         self.content = self.contents.create()
+        self.landing: Landing | None = None
         self.requests = issued()
         self.hosts = self.requests.hosts
         self.step = begun(self.downloader(), self.around)
@@ -100,6 +102,8 @@ def house() -> Iterator[House]:
     made = House()
     yield made
     made.contents.discard(made.content)
+    if made.landing is not None:
+        made.contents.discard(made.landing)
 
 
 def slow(events: list[Event]) -> list[LoadSlow]:
@@ -132,6 +136,25 @@ def test_a_long_download_is_not_slow(house: House) -> None:
         assert slow(house.passes(1.0)) == []
 
 
+def test_a_call_that_moves_is_not_slow_and_one_that_stops_is(house: House) -> None:
+    """The worker says how far it has come by the position of the descriptor; another attempt begins anew."""
+    landing = house.landing = house.contents.land()
+    spec = call_spec(1, content=landing.id, limit=KIB * KIB)
+    house.step.tell(Admitted(spec, 0.25, again=False))
+    house.answer()
+    for second in range(1, 10):
+        os.lseek(landing.fd, 40 * KIB * second, os.SEEK_SET)
+        assert slow(house.passes(1.0)) == []
+    house.step.tell(AttemptEnded(ONE, 1, 360 * KIB, False, None, True, False, SILENT))
+    house.step.tell(BackoffOver(ONE, 1), Admitted(spec, 0.0, again=True))
+    assert slow(house.passes(1.0)) == []  # it is still where the attempt before has left it
+    for second in range(1, 5):
+        os.lseek(landing.fd, 40 * KIB * second, os.SEEK_SET)
+        assert slow(house.passes(1.0)) == []
+    (told,) = slow(house.passes(4.0))
+    assert (told.request_id, told.bytes) == (ONE, 160 * KIB)
+
+
 def test_once_for_a_request_whatever_becomes_of_its_attempts(house: House) -> None:
     house.admit()
     assert len(slow(house.passes(3.0))) == 1
@@ -161,7 +184,7 @@ def take_over(house: House) -> None:
     """The downloader begins anew while request 1 runs."""
     house.step = Step(house.downloader(), CODEC)
     house.around["registry"].take()
-    house.step.tell(Readmitted((InHand(house.spec()),)), AttemptsInFlight(1, (InFlight(ONE, 1, 1000, True),), True))
+    house.step.tell(Readmitted((InHand(house.spec()),)), AttemptsInFlight(1, (InFlight(ONE, 1, 1000),), True))
 
 
 def test_one_timer_for_all_and_none_when_nothing_runs(house: House) -> None:

@@ -166,7 +166,7 @@ def test_a_lost_worker_gives_its_meters_back(house: House) -> None:
     house.run(1, ONE)
     house.run(2, TWO)
     house.pool.up.remove(1)
-    house.step.tell(WorkerGone(1, 4001, "killed"))
+    house.step.tell(WorkerGone(1, 4001, "killed", 0))
     again = house.sent()
     # The request goes on elsewhere, under the same meter.
     assert [order.meter for order in again] == [1]

@@ -18,7 +18,6 @@ from kithara_actors.logic.fetch import (
     AskSlot,
     BackOff,
     Begin,
-    Begun,
     Cancel,
     Cleared,
     DelayOver,
@@ -461,7 +460,6 @@ class Lives(RuleBasedStateMachine):
     def lost(self, slot: RequestId, shift: int, by: int, blame: Blame) -> None:
         request = self.at.get(slot, slot)
         attempt = self.attempt(request, shift)
-        self.do(Begun(request, attempt))
         self.do(Lost(request, attempt, self.land(request, attempt, by), blame))
 
     @rule(slot=REQUESTS, shift=st.sampled_from([0, 0, 0, -1, 1]), by=st.sampled_from([0, KIB64]))
@@ -499,7 +497,7 @@ TestLives.settings = settings(max_examples=60, stateful_step_count=50)
 def test_cut_whose_reason_is_known_to_nobody_is_run_again() -> None:
     """It was ordered by an incarnation that is gone."""
     book = FetchBook(RetryPolicy(max_retries=3))
-    assert book.handle(Adopt(SPEC, 1000, 7, begun=True), 1.0) == []
+    assert book.handle(Adopt(SPEC, 1000, 7), 1.0) == []
     (run,) = book.handle(Ended(ONE, 7, 5000, complete=False, cancelled=True), 1.0)
     assert isinstance(run, Run)
     assert run.start == 5000

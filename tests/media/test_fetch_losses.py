@@ -15,7 +15,6 @@ from kithara_actors.logic.fetch import (
     Ask,
     AskSlot,
     BackOff,
-    Begun,
     Cancel,
     Cleared,
     DelayOver,
@@ -34,8 +33,7 @@ from kithara_actors.values import CancelReason
 
 
 def lose(book: Book, blame: Blame, landed: int = 1000) -> list[Action]:
-    """The worker that has taken the attempt up is lost."""
-    book.do(Begun(ONE, book.run.attempt))
+    """The worker that runs the attempt is lost."""
     return book.do(Lost(ONE, book.run.attempt, landed, blame))
 
 
@@ -74,7 +72,6 @@ def test_a_suspect_stays_one_over_retries_and_questions() -> None:
     asked = FetchBook(RetryPolicy(max_retries=3), asks=True)
     asked.handle(Start(SPEC), 1.0)
     asked.handle(Told(ONE, 1), 1.0)
-    asked.handle(Begun(ONE, 1), 1.0)
     assert asked.handle(Lost(ONE, 1, 1000, Blame.ALONE), 1.0)[1] == Ask(SPEC, 2)
     assert asked.handle(Told(ONE, 2), 1.0) == [Run(SPEC, 2, 1000, alone=True)]
 
@@ -83,8 +80,8 @@ def test_a_worker_that_died_before_it_took_the_request_up_counts_little() -> Non
     """Many workers may die at once, and a request be sent from one that is dying to another; not for ever, though."""
     book = Book()
     for attempt in range(1, 10):
-        assert book.do(Lost(ONE, attempt, 1000, Blame.ALONE))[1] == Run(SPEC, attempt + 1, 1000)
-    assert failure_of(book.do(Lost(ONE, 10, 1000, Blame.ALONE))).kind == "InternalError"
+        assert lose(book, Blame.NONE)[1] == Run(SPEC, attempt + 1, 1000)
+    assert failure_of(lose(book, Blame.NONE)).kind == "InternalError"
 
 
 def test_what_landed_in_between_clears_it() -> None:
@@ -106,7 +103,7 @@ def test_what_landed_in_between_clears_it() -> None:
 def test_a_report_in_between_clears_only_what_was_forgiven() -> None:
     book = Book(100)
     for _ in range(20):
-        book.do(Lost(ONE, book.run.attempt, 1000))
+        lose(book, Blame.NONE)
         back_off(book.ended(failure=SERVER))
         book.again()
     lose(book, Blame.ALONE)

@@ -97,7 +97,6 @@ class Holders(RuleBasedStateMachine):
             self.contents,
             Published(),
             Subscribers(),
-            Probe("event_bus", CODEC),
             None,  # type: ignore[arg-type]
             RequestTable(),
             PrefetchLine(AT_ONCE, PER_ORIGIN),

@@ -26,7 +26,7 @@ from kithara_actors.messages.commands import (
     WorkerUp,
 )
 from kithara_actors.messages.events import RequestFailed, RequestRetrying, WorkerLost, WorkerStarted
-from kithara_actors.messages.worker import AttemptBegun, CancelAttempt
+from kithara_actors.messages.worker import CancelAttempt
 from kithara_actors.values import CancelReason
 
 
@@ -80,15 +80,14 @@ def test_who_had_company_goes_on_elsewhere(ward: Ward) -> None:
     assert ward.pool.enlisted == 0
 
 
-def test_company_is_who_has_begun_and_not_ended(ward: Ward) -> None:
+def test_company_is_who_was_taken_up_and_has_not_ended(ward: Ward) -> None:
     """Neither who was still on the way there, nor who had been served."""
     ward.up(1)
-    for request in (1, 2, 3):
+    for request in (1, 3, 2):
         ward.admit(request)
-    ward.tell(AttemptBegun(ONE, 1), AttemptBegun(THREE, 3))
-    ward.end(3, 3, at=90_000, complete=True)
+    ward.end(3, 2, at=90_000, complete=True)
     ward.pool.take()
-    ward.lose(1)
+    ward.lose(1, untaken=1)
     ward.up(2)
     assert ward.taken() == [(2, 2, 1000)]
     ward.enlisted()
@@ -287,7 +286,7 @@ def test_an_extra_worker_that_takes_nothing_is_asked_for_anew(ward: Ward) -> Non
     ward.suspects(1)
     ward.tell(WorkerUp(EXTRA, 4009, extra=True))  # dead already
     assert (ward.taken(), ward.pool.enlisted) == ([], 2)
-    ward.tell(WorkerGone(EXTRA, 4009, "gone"))
+    ward.tell(WorkerGone(EXTRA, 4009, "gone", 0))
     ward.enlisted(10)
     assert ward.taken() == [(10, 1, 1000)]
 

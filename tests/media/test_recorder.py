@@ -13,7 +13,7 @@ from recorder_kit import KIB, SPEC, book, end, frames, recorder, replayed, reque
 
 from actors.logic.supervision import Added, Started, Supervision
 from kithara_actors.logic.demand import Reader, Situation, plan
-from kithara_actors.logic.fetch import Begun, FetchBook, Run, Start
+from kithara_actors.logic.fetch import DelayOver, FetchBook, Run, Start
 from kithara_actors.logic.ranges import Ranges
 from kithara_actors.logic.retry import RetryPolicy
 from kithara_actors.logic.suspicion import Suspicion
@@ -172,7 +172,7 @@ def test_what_is_raised_is_a_decision(tmp_path: Path) -> None:
     machine.handle(Start(SPEC), 0.5)
     with pytest.raises(RuntimeError, match="admitted again"):
         machine.handle(Start(SPEC), 0.5)
-    machine.handle(Begun(RequestId(1), 1), 0.5)
+    machine.handle(DelayOver(RequestId(1), 1), 0.5)
     assert [frame.error for frame in frames(path) if isinstance(frame, Event)] == [None, "RuntimeError", None]
     assert replayed(path).replayed == {"downloader": 3}
     made.close()

@@ -35,7 +35,7 @@ from actors.logic.supervision import (
 )
 from kithara_actors.logic import demand
 from kithara_actors.logic.demand import Plan, Reader, Running, Situation, plan
-from kithara_actors.logic.fetch import Adopt, BackOff, Begun, Cancel, DelayOver, Ended, FetchBook, Lost, Start
+from kithara_actors.logic.fetch import Adopt, BackOff, Cancel, DelayOver, Ended, FetchBook, Lost, Start
 from kithara_actors.logic.machines import MACHINES, VOCABULARY
 from kithara_actors.logic.plain import Encoder
 from kithara_actors.logic.ranges import Ranges
@@ -175,15 +175,13 @@ def live(made: Recorder) -> None:
     book = FetchBook(RetryPolicy(), suspicions=lambda request, since: kept.setdefault(request, Suspicion(since)))
     machine = made.machine("downloader", book)
     machine.handle(Start(SPEC), 0.5)
-    machine.handle(Begun(ONE, 1), 0.5)
     machine.handle(Ended(ONE, 1, 2000, complete=False, failure=SERVER), 0.25)
     machine.handle(DelayOver(ONE, 1), 0.5)
     machine.handle(Start(SPEC, again=True), 0.5)
-    machine.handle(Begun(ONE, 2), 0.5)
     machine.handle(Lost(ONE, 2, 3000, Blame.ALONE), 0.5)
     machine.handle(Ended(ONE, 3, 4000, complete=False, failure=BROKEN), 0.75)
     machine.handle(Cancel(ONE, CancelReason.PEER_CANCEL), 0.5)
-    machine.handle(Adopt(replace(SPEC, request=RequestId(2)), 1500, 9, begun=True), 0.5)
+    machine.handle(Adopt(replace(SPEC, request=RequestId(2)), 1500, 9), 0.5)
     machine.handle(Ended(RequestId(2), 9, 5000, complete=True, total=5000), 0.5)
     planned = made.function("source-1", plan)
     planned(Situation(True, True, 1000, Ranges(), (Reader(0, 10),), ()))
@@ -198,7 +196,7 @@ def live(made: Recorder) -> None:
 
 def test_the_life_replays(tmp_path: Path) -> None:
     fetches(tmp_path / "trace")
-    assert replayed(tmp_path / "trace").replayed == {"downloader": 11, "source-1": 1, "root": 5}
+    assert replayed(tmp_path / "trace").replayed == {"downloader": 9, "source-1": 1, "root": 5}
 
 
 def changed_delay(self: RetryPolicy, failure: Any, tries: int, draw: float, **how: Any) -> Any:
@@ -264,7 +262,7 @@ def test_a_state_that_changed_unseen_is_found_at_the_next_lap(tmp_path: Path) ->
     machine.handle(Start(SPEC), 0.5)
     machine._lives[ONE].landed = 77_777
     for number in range(2, 2000):
-        machine.handle(Begun(RequestId(number), 1), 0.5)
+        machine.handle(DelayOver(RequestId(number), 1), 0.5)
     made.close()
     found, _ = first_difference(tmp_path / "trace")
     assert found is not None
@@ -292,7 +290,7 @@ def test_other_questions_are_a_difference(tmp_path: Path, monkeypatch: pytest.Mo
 def test_what_has_no_state_in_the_trace_is_passed_and_counted() -> None:
     replay = Replay()
     encode = Encoder(VOCABULARY).encode
-    event = Decision(5, 1.0, "downloader", 1, 3, "FetchBook", encode((Begun(ONE, 1), 0.5)), (), None, encode([]))
+    event = Decision(5, 1.0, "downloader", 1, 3, "FetchBook", encode((DelayOver(ONE, 1), 0.5)), (), None, encode([]))
     assert replay.take(event) is None
     assert replay.take(replace(event, kind="Unheard")) is None
     assert replay.passed == {"downloader": 2}

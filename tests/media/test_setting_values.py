@@ -122,3 +122,10 @@ def test_documentation_names_every_setting_and_its_default() -> None:
         said = None if not default else from_text(name, default.strip("`").strip('"'))
         assert said == getattr(Config(), name), name
         assert (meaning == "not supported yet") is (name in REFUSED), name
+
+
+def test_the_defaults_of_the_scheduler() -> None:
+    """SCHED01"""
+    made = Config()
+    assert (made.max_concurrent, made.max_per_host, made.soft_timeout, made.workers) == (64, 16, 2.0, 2)
+    assert (made.preempt_after, made.event_capacity) == (0.5, 1024)

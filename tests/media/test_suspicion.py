@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from test_fetch_book import SPEC
 
-from kithara_actors.logic.fetch import Action, Begun, End, Ended, FetchBook, Lost, Run, Start
+from kithara_actors.logic.fetch import Action, End, Ended, FetchBook, Lost, Run, Start
 from kithara_actors.logic.retry import RetryPolicy
-from kithara_actors.logic.suspicion import CLEARED_BY, Blame, Suspicion, blame_of
+from kithara_actors.logic.suspicion import CLEARED_BY, Blame, Suspicion, blames
 from kithara_actors.values import RequestId
 
 STEPS = st.sampled_from([0, 1, CLEARED_BY // 2, CLEARED_BY - 1, CLEARED_BY])
@@ -73,11 +73,14 @@ TestRule = Rule.TestCase
 TestRule.settings = settings(max_examples=100, stateful_step_count=40)
 
 
-@given(begun=st.integers(1, 100), together=st.booleans(), meant=st.booleans())
-def test_blame_is_of_who_was_alone_when_one_worker_died_by_itself(begun: int, together: bool, meant: bool) -> None:
-    blame = blame_of(begun, together=together, meant=meant)
-    assert (blame is Blame.ALONE) == (begun == 1 and not together and not meant)
-    assert (blame is Blame.NONE) == meant
+@given(taken=st.lists(st.booleans()), together=st.booleans(), meant=st.booleans())
+def test_blame_is_of_who_was_alone_when_one_worker_died_by_itself(
+    taken: list[bool], together: bool, meant: bool
+) -> None:
+    held = blames(taken, together=together, meant=meant)
+    for here, blame in zip(taken, held, strict=True):
+        assert (blame is Blame.ALONE) == (here and taken.count(True) == 1 and not together and not meant)
+        assert (blame is Blame.NONE) == (meant or not here)
 
 
 # --- Many requests, workers that die of some of them
@@ -119,9 +122,8 @@ class World:
                 self.waiting.append(run)
 
     def begin(self, request: int, pick: int) -> None:
-        worker, run = self.where[request]
+        worker, _ = self.where[request]
         self.begun.add(request)
-        self.book.handle(Begun(run.spec.request, run.attempt), 0.5)
         if request in self.poisons:
             self.die([worker], pick)
 
@@ -129,10 +131,9 @@ class World:
         follows: list[Action] = []
         for worker in workers:
             mine = [(request, run) for request, (at, run) in self.where.items() if at == worker]
-            begun = {request for request, _ in mine if self.book.begun(RequestId(request))}
-            self.lost.append(begun)
-            blame = blame_of(len(begun), together=len(workers) > 1)
-            for request, run in mine:
+            self.lost.append({request for request, _ in mine} & self.begun)
+            held = blames([request in self.begun for request, _ in mine], together=len(workers) > 1)
+            for (request, run), blame in zip(mine, held, strict=True):
                 del self.where[request]
                 self.begun.discard(request)
                 self.losses[request] += 1

@@ -14,10 +14,14 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from recorder_kit import recorder
 
 from kithara_actors.cli import main
 from kithara_actors.command.tail import _Reading
 from kithara_actors.events import (
+    BodyResumed,
+    CacheComplete,
+    Committed,
     DeadLetter,
     Envelope,
     Event,
@@ -87,8 +91,8 @@ def test_a_file_of_events_in_words(log: Path, capsys: pytest.CaptureFixture[str]
     tail = Tail(capsys, log)
     assert (tail.status, tail.errors) == (0, [])
     assert tail.said == [
-        "request 1   asked for: bytes 0 to 500",
-        "request 2   asked for: the head",
+        "request 1   asked for: bytes 0 to 500 of http://one/a, for file 1",
+        "request 2   asked for: the head of http://one/b",
         "request 1   answered 206 after 54 ms",
         "queue       priority low for request 1",
         "stream 4    has read to 100 of 500",
@@ -115,6 +119,24 @@ def test_filters(log: Path, capsys: pytest.CaptureFixture[str], filters: list[st
     tail = Tail(capsys, *filters, log)
     assert (tail.status, tail.errors) == (0, [])
     assert tail.lines == [whole[at] for at in shown]
+
+
+def test_files_have_their_numbers_and_times_a_unit_that_fits(log: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    story: list[tuple[Event, Scope]] = [
+        (CacheComplete(5000), Scope(3)),
+        (Committed("key", 5000), Scope(4)),
+        (RequestCompleted(ONE, 5000, 0.0244, 4000), Scope(3)),
+        (BodyResumed(ONE, 1), Scope(3)),
+        (BodyResumed(ONE, 2), Scope(3)),
+    ]
+    log.write_text("".join(f"{to_json(Envelope(event, scope, 1, 1.0))}\n" for event, scope in story))
+    assert Tail(capsys, log).said == [
+        "file 3      complete: 5,000 bytes",
+        "store       file 4: committed: 5,000 bytes",
+        "request 1   complete: 5.0 kB in 24 ms",
+        "request 1   goes on with the body that stalled",
+        "request 1   goes on with the body that stalled, resume 2",
+    ]
 
 
 def test_a_gap_is_shown_whatever_was_asked_for(log: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -166,11 +188,13 @@ def test_text_of_servers_does_nothing_to_a_terminal(log: Path, capsys: pytest.Ca
         ("empty", "is empty: events are written there by kithara get --events FILE"),
         ("missing", "No such file or directory; check the path"),
         ("folder", "Is a directory; name a file"),
+        ("record", "is a record, and no file of events: see kithara trace --help"),
     ],
 )
 def test_nothing_to_show(tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, why: str) -> None:
     (tmp_path / "empty").touch()
     (tmp_path / "folder").mkdir()
+    recorder(tmp_path / "record").close()
     tail = Tail(capsys, tmp_path / name)
     assert (tail.status, tail.lines) == (1, [])
     (line,) = tail.errors

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -56,7 +57,7 @@ def test_a_line_for_each_decision(run: Run, path: Path) -> None:
     assert (
         "-> [Begin(spec=FetchSpec(request=1, …)), Run(spec=FetchSpec(request=1, …), attempt=1, start=1000" in lines[1]
     )
-    assert lines[4].endswith("DelayOver(request=1, attempt=1) -> [AskSlot(request=1)]")
+    assert lines[3].endswith("DelayOver(request=1, attempt=1) -> [AskSlot(request=1)]")
 
 
 @pytest.mark.parametrize(
@@ -64,7 +65,8 @@ def test_a_line_for_each_decision(run: Run, path: Path) -> None:
     [
         (("--actor", "root"), 6),
         (("--actor", "root", "--actor", "source-1"), 7),
-        (("--actor", "nobody"), 0),
+        (("--actor", "source-*"), 1),
+        (("--actor", "source-*", "--until", "1"), 0),
         (("--request", "2"), 2),
         (("--request", "99"), 0),
         (("--until", "4"), 4),
@@ -74,6 +76,13 @@ def test_a_line_for_each_decision(run: Run, path: Path) -> None:
 def test_only_what_is_asked_for(run: Run, path: Path, arguments: tuple[str, ...], count: int) -> None:
     status, lines, err = run(path, *arguments)
     assert (status, len(lines), err) == (0, count, "")
+
+
+@pytest.mark.parametrize("more", [(), ("--replay",), ("--json",), ("--actor", "root")])
+def test_an_actor_that_is_not_in_it(run: Run, path: Path, more: tuple[str, ...]) -> None:
+    status, lines, err = run(path, "--actor", "rot", *more)
+    assert (status, [json.loads(line)["event"] for line in lines]) == (1, ["failed"] * ("--json" in more))
+    assert err == f"kithara: {path}: no actor 'rot' in it; there are downloader, root, source-*\n"
 
 
 def test_json(run: Run, path: Path) -> None:
@@ -95,7 +104,7 @@ def test_replay(run: Run, path: Path) -> None:
     assert run(path, "--replay") == (
         0,
         [
-            "downloader      11 decisions as recorded",
+            "downloader      9 decisions as recorded",
             "root            5 decisions as recorded",
             "source-*        1 decisions as recorded",
         ],
@@ -106,13 +115,13 @@ def test_replay(run: Run, path: Path) -> None:
 
 
 def test_state_at_a_step(run: Run, path: Path) -> None:
-    status, lines, err = run(path, "--replay", "--until", "4")
+    status, lines, err = run(path, "--replay", "--until", "3")
     assert (status, err) == (0, "")
-    assert lines[:3] == ["downloader      3 decisions as recorded", "", "downloader, incarnation 1, after 3 events:"]
+    assert lines[:3] == ["downloader      2 decisions as recorded", "", "downloader, incarnation 1, after 2 events:"]
     text = "\n".join(lines)
     assert "state=State.BACKING_OFF" in text
     assert "landed=2000" in text
-    status, (line,), _ = run(path, "--replay", "--until", "4", "--json")
+    status, (line,), _ = run(path, "--replay", "--until", "3", "--json")
     states = json.loads(line)["states"]
     assert states["downloader"]["_lives"][0][1]["state"] == "BACKING_OFF"
 
@@ -121,7 +130,7 @@ def test_first_difference_is_shown_and_the_status_is_1(run: Run, path: Path, mon
     monkeypatch.setattr(RetryPolicy, "after", changed_delay)
     status, lines, err = run(path, "--replay")
     assert (status, err) == (1, "")
-    assert lines[0] == "frame 4: the logic comes to another decision in downloader#1"
+    assert lines[0] == "frame 3: the logic comes to another decision in downloader#1"
     assert lines[1].startswith("  given     (Ended(request=1, attempt=1, end=2000, complete=False")
     assert lines[2].startswith("  recorded  [BackOff(")
     assert "delay=0.123" in lines[3]
@@ -167,6 +176,9 @@ def test_wrong_files_and_wrong_usage(run: Run, tmp_path: Path, path: Path) -> No
     assert run(notes) == (1, [], f"kithara: {notes}: is not a trace\n")
     status, _, err = run(tmp_path / "none")
     assert (status, err) == (1, f"kithara: {tmp_path / 'none'}: No such file or directory; check the path\n")
+    os.mkfifo(tmp_path / "pipe")
+    status, _, err = run(tmp_path / "pipe")
+    assert (status, err) == (1, f"kithara: {tmp_path / 'pipe'}: is not a trace: it is no file\n")
     status, _, err = run(path, "--replay", "--request", "1")
     assert status == 2
     assert "--request chooses what is shown: a replay needs every event" in err

@@ -8,7 +8,7 @@ from kithara_actors.messages.commands import (
     WorkerGone,
     WorkerUp,
 )
-from kithara_actors.messages.worker import AttemptBegun, RunAttempt
+from kithara_actors.messages.worker import RunAttempt
 from kithara_actors.values import RequestId
 
 __all__ = ["EXTRA", "FIRST", "THREE", "Ward"]
@@ -26,12 +26,11 @@ class Ward(House):
         self.at: dict[int, int] = {}
 
     def taken(self) -> list[tuple[int, int, int]]:
-        """Worker, request and start of each attempt that was sent since the last call; each has begun."""
+        """Worker, request and start of each attempt that was sent since the last call."""
         ran = []
         for worker, order in self.pool.take():
             if isinstance(order, RunAttempt):
                 self.at[order.spec.request] = order.attempt
-                self.tell(AttemptBegun(order.spec.request, order.attempt))
                 ran.append((worker, int(order.spec.request), order.start))
         return ran
 
@@ -39,11 +38,13 @@ class Ward(House):
         self.pool.up.add(worker)
         self.tell(WorkerUp(worker, 4000 + worker, extra=True))
 
-    def lose(self, *workers: int, together: bool = False) -> None:
+    def lose(self, *workers: int, together: bool = False, untaken: int = 0) -> None:
+        """They die, having taken all frames but the last `untaken`."""
         self.pool.up -= {*workers}
         for worker in workers:
             together = together or len(workers) > 1
-            self.tell(WorkerGone(worker, 4000 + worker, "killed by SIGKILL", together=together))
+            taken = self.pool.frames[worker] - untaken
+            self.tell(WorkerGone(worker, 4000 + worker, "killed by SIGKILL", taken, together))
 
     def done(self, request: int) -> None:
         self.end(request, self.at[request], at=90_000, complete=True)

@@ -145,7 +145,8 @@ class Host:
 
     def close(self) -> None:
         for pid in self.alive():
-            os.kill(pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):  # it was ending
+                os.kill(pid, signal.SIGKILL)
         self.process.wait(HANG)
         for pipe in (self.process.stdin, self.process.stdout, self.process.stderr):
             if pipe is not None:

@@ -36,7 +36,7 @@ def origin() -> Iterator[Origin]:
 @pytest.fixture
 def system() -> Iterator[ActorSystem]:
     """One slot in all: whoever does not give it back lets nobody pass."""
-    with ActorSystem.start(max_concurrent=1, retry_base=0.01) as running:
+    with ActorSystem.start(max_concurrent=1, retry_base=0.01, preempt_after=None) as running:
         yield running
 
 

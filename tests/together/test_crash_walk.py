@@ -51,7 +51,6 @@ WALK: dict[str, dict[str, str]] = {
         "CancelAdmitted": "reading",
         "Preempt": "preempting",
         "BackoffOver": "reading",
-        "AttemptBegun": "reading",
         "AttemptHeaders": "reading",
         "AttemptEnded": "reading",
         "WorkerUp": "losing",
@@ -68,7 +67,7 @@ WALK: dict[str, dict[str, str]] = {
         "EndRequests": "stopping",
     },
     "asset_store": {"AcquireAsset": "reading", "CommitAsset": "reading", "ReleaseAsset": "reading"},
-    "event_bus": {"Publish": "reading", "AddSubscriber": "reading", "RemoveSubscriber": "reading"},
+    "event_bus": {"Deliver": "reading"},
     "collector": {
         "Collect": "calling",
         "Abandon": "calling",

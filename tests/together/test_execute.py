@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -193,12 +194,13 @@ def test_a_spent_budget_is_named(origin: Origin, system: ActorSystem, status: in
 
 
 def test_nobody_there(system: ActorSystem, once: ActorSystem) -> None:
-    with Origin() as gone:
-        url = gone.url("/a")
-    with pytest.raises(ConnectError, match="cannot connect"):
-        once.execute(get(url), HANG)
-    with pytest.raises(RetryExhausted):
-        system.execute(get(url), HANG)
+    with socket.socket() as place:  # bound, so that nobody else takes it, and never listening
+        place.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{place.getsockname()[1]}/a"
+        with pytest.raises(ConnectError, match="cannot connect"):
+            once.execute(get(url), HANG)
+        with pytest.raises(RetryExhausted):
+            system.execute(get(url), HANG)
 
 
 # --- Events

@@ -275,8 +275,8 @@ def test_descriptors_of_the_meters_do_not_pile_up_in_a_worker(origin: Origin) ->
         def mapped() -> int:
             return sum("kithara-words" in name for name in descriptors(pid).values())
 
-        # Its own, and the one that the mapping keeps.
-        assert until(lambda: mapped() == 2), descriptors(pid)
+        # Of the meters, and of the count of its frames: its own, and the one that the mapping keeps.
+        assert until(lambda: mapped() == 4), descriptors(pid)
         assert system.workers() == {1: pid}
 
 

@@ -95,7 +95,7 @@ def test_a_slow_transfer_does_not_look_like_a_dead_worker(nginx: NginxServer) ->
     """A worker's heart beats while its transfers crawl: the file takes three seconds at 250 KiB/s."""
     body = random.Random(5).randbytes(1000 * 1024)
     (nginx.root / "crawl.bin").write_bytes(body)
-    with ActorSystem.start(heartbeat=0.1, heartbeat_limit=1.5) as system:
+    with ActorSystem.start(heartbeat=0.1, heartbeat_limit=3.0) as system:
         events = system.subscribe(capacity=100_000)
         with system.open(nginx.slow_url("crawl.bin")) as stream:
             assert stream.read() == body

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import wave
 from collections.abc import Iterator
 from pathlib import Path
@@ -44,11 +45,16 @@ def test_the_wav_file_holds_what_a_decoder_makes_of_it(
 ) -> None:
     # FFmpeg looks at 130 kB of Ogg before it begins.
     data = sound_file(suffix, 30 if suffix == "ogg" else 6)
-    url = origin.add(f"/a.{suffix}", Resource(data=data, rate=len(data)))
+    gate = threading.Event()
+    at_its_end = suffix == "m4a"  # the table of contents
+    # For that of Ogg FFmpeg looks at the end; what lies between is the third answer.
+    held = None if at_its_end else Fault(hold=gate, hold_after=len(data) // 3)
+    url = origin.add(f"/a.{suffix}", Resource(data=data, always=held))
     downloaded: list[tuple[int, int | None]] = []
 
     def started(playing: Playing) -> None:
         downloaded.append((playing.downloaded, playing.length))
+        gate.set()
 
     player, heard = player_of(system, tracks(url), wav_output(str(tmp_path / "out.wav")))
     player._on_start = started
@@ -57,7 +63,7 @@ def test_the_wav_file_holds_what_a_decoder_makes_of_it(
     assert sound_of(tmp_path / "out.wav") == (rate, 2, reference(data, rate))
     assert [path.name for path in tmp_path.iterdir()] == ["out.wav"]
     assert heard.failures == []
-    if suffix != "m4a":  # whose table of contents is at its end
+    if not at_its_end:
         assert downloaded[0][0] < len(data) == downloaded[0][1], "sound came before the file was there"
     last = player.now()
     assert last is not None
@@ -141,12 +147,13 @@ def test_the_next_track_is_asked_for_when_this_one_is_there(system: ActorSystem,
     data = sound_file("wav", 40, 8_000, "mono")
     resource = Resource(data=data, content_type="audio/wav", rate=2 * len(data))
     one, two, three = (origin.add(f"/{name}.wav", resource) for name in (1, 2, 3))
-    seen_at: list[list[tuple[str, bool]]] = []
+    seen_at: list[list[str]] = []
 
     def asked(seen: list[Seen]) -> bool:
         # Called at every change: the first time that there are two is when the second came.
         if len(seen) == 2 and not seen_at:
-            seen_at.append([(each.path, each.ended) for each in seen])
+            # What was sent last may not be noted yet.
+            seen_at.append([each.path for each in seen if each.sent > len(data) * 3 // 4])
         return len(seen) > 1
 
     def then() -> None:
@@ -159,7 +166,7 @@ def test_the_next_track_is_asked_for_when_this_one_is_there(system: ActorSystem,
     output = Scripted(then)
     player, heard = player_of(system, tracks(one, two, three), output)
     assert player.run() == 0
-    assert seen_at == [[("/1.wav", True), ("/2.wav", False)]]
+    assert seen_at == [["/1.wav"]]
     assert output.sound == reference(data, 8_000, "mono") * 3
     assert heard.order == [0, 1, 2]
     assert [seen.path for seen in origin.requests] == ["/1.wav", "/2.wav", "/3.wav"]

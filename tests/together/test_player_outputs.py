@@ -10,6 +10,7 @@ import wave
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import pytest
 from player_kit import player_of, reference, sound_file, tracks
@@ -265,7 +266,14 @@ def test_a_device_gets_all_the_sound(system: ActorSystem, song: str) -> None:
 def test_a_device_that_goes_away(system: ActorSystem, song: str) -> None:
     output = device_output("null")
     player, _ = player_of(system, tracks(song), output)
-    player._on_start = lambda _: output._device._stop_callback(None)  # type: ignore[attr-defined]
+    device: Any = output
+    open_it = device.open
+
+    def opens(*arguments: Any) -> None:
+        open_it(*arguments)
+        device._device._stop_callback(None)
+
+    device.open = opens
     with pytest.raises(CommandError, match="the sound device went away; plug it in again, or write to a file"):
         player.run()
 

@@ -46,10 +46,15 @@ class Scene:
         landed(stream, 0)
         return stream
 
-    def preempted(self) -> list[int]:
-        """The requests that were cut so far, as often as they were."""
+    def preempted(self, count: int = 0) -> list[int]:
+        """The requests that were cut so far, as often as they were, once they are `count` at least."""
+
+        def cut() -> list[int]:
+            return [each.request_id for each in self.watch.of(RequestRetrying) if each.cause == "PREEMPTED"]
+
+        self.watch.until(lambda _: len(cut()) >= count)
         self.watch.drain()
-        return [each.request_id for each in self.watch.of(RequestRetrying) if each.cause == "PREEMPTED"]
+        return cut()
 
 
 @contextmanager
@@ -83,7 +88,7 @@ def test_the_twenty_fifth_listener_of_a_host_is_served() -> None:
         late = now.stack.enter_context(now.system.open(now.origin.add("/late", Resource(SIZE, seed=99))))
         assert late.read() == body(99, 0, SIZE)
         assert not now.gate.is_set()
-        assert len(now.preempted()) == 1
+        assert len(now.preempted(1)) == 1
         now.gate.set()
         for seed, stream in enumerate(streams):
             assert stream.read() == body(seed, 1000, SIZE)
@@ -131,7 +136,7 @@ def test_who_was_cut_takes_a_slot_back_as_soon_as_its_reader_waits() -> None:
         script = [Fault(hold=now.gate, hold_after=HEAD)]
         two = now.stack.enter_context(now.system.open(now.other.add("/2", Resource(SIZE, seed=2, script=script))))
         assert two.read(HEAD) == body(2, 0, HEAD)
-        assert len(now.preempted()) == 1
+        assert len(now.preempted(1)) == 1
         two.seek(0)  # what it reads next is there: it is ahead of need
         assert one.read() == body(1, 1000, SIZE)
         assert two.read() == body(2, 0, SIZE)
@@ -174,7 +179,7 @@ def test_a_listener_behind_many_that_nobody_reads() -> None:
         late = now.stack.enter_context(now.system.open(now.other.add("/late", Resource(SIZE, seed=99))))
         assert late.read() == body(99, 0, SIZE)
         assert not now.gate.is_set()
-        assert len(now.preempted()) == 1
+        assert len(now.preempted(1)) == 1
 
 
 def test_a_listener_behind_five_hundred_prefetches() -> None:
@@ -192,7 +197,7 @@ def test_a_listener_behind_five_hundred_prefetches() -> None:
         late.play()
         assert late.read() == body(99, 0, SIZE)
         assert not now.gate.is_set()
-        assert len(now.preempted()) == 1
+        assert len(now.preempted(1)) == 1
         now.gate.set()
         for handle in handles:
             assert handle.wait(HANG)
@@ -226,7 +231,7 @@ def test_fill_makes_way_at_once_for_what_nobody_waits_for() -> None:
         late = now.stack.enter_context(now.system.open(now.other.add("/late", Resource(SIZE, seed=99))))
         assert late.wait_complete(HANG)
         assert late.read() == body(99, 0, SIZE)
-        assert now.preempted() == [3]
+        assert now.preempted(1) == [3]
         assert stream.wait_complete(HANG)
         assert stream.read_at(0, size) == body(1, 0, size)
         again = answered(now.origin, "/f", 4)[3].range

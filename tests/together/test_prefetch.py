@@ -115,14 +115,16 @@ def test_a_stream_that_reads_elsewhere_goes_first_and_no_byte_is_fetched_twice(
     origin: Origin, system: ActorSystem
 ) -> None:
     size = 2_000_000
-    url = origin.add("/a", Resource(size, seed=1, rate=2_000_000.0))
+    gate = threading.Event()
+    url = origin.add("/a", Resource(size, seed=1, script=[Fault(hold=gate, hold_after=200_000)]))
     with system.prefetch(url) as handle:
         answered(origin, "/a", 1)
         with system.open(url, look_ahead=0) as stream:
             assert stream.read(1)  # so that something has landed
             stream.seek(1_500_000)
             assert stream.read(100_000) == body(1, 1_500_000, 1_600_000)
-            assert handle.phase is Phase.DOWNLOADING
+            assert handle.buffered < size
+        gate.set()
         assert handle.wait(HANG)
         with system.open(url) as stream:
             assert stream.read() == body(1, 0, size)
@@ -133,7 +135,8 @@ def test_a_stream_that_reads_elsewhere_goes_first_and_no_byte_is_fetched_twice(
 
 
 def test_to_cancel_a_handle_changes_nothing_for_a_stream(origin: Origin, system: ActorSystem) -> None:
-    url = origin.add("/a", Resource(SIZE, seed=1, rate=RATE))
+    gate = threading.Event()
+    url = origin.add("/a", Resource(SIZE, seed=1, script=[Fault(hold=gate, hold_after=50_000)]))
     handle = system.prefetch(url)
     with system.open(url) as stream:
         assert stream.read(1000) == body(1, 0, 1000)
@@ -141,6 +144,7 @@ def test_to_cancel_a_handle_changes_nothing_for_a_stream(origin: Origin, system:
         handle.cancel()
         assert isinstance(waits.error(), Cancelled)
         assert isinstance(handle.error, Cancelled)
+        gate.set()
         assert stream.read() == body(1, 1000, SIZE)
     with pytest.raises(Cancelled):
         handle.wait()
@@ -270,9 +274,13 @@ def test_a_body_without_a_length_is_prefetched_to_its_end(origin: Origin, system
 
 
 def test_a_prefetch_takes_over_where_the_last_stream_gave_up(origin: Origin) -> None:
-    url = origin.add("/a", Resource(SIZE, seed=5, script=[Fault(cut_after=50_000), Fault(status=503)]))
+    gate = threading.Event()
+    first = Fault(hold=gate, hold_after=10_000, cut_after=50_000)
+    url = origin.add("/a", Resource(SIZE, seed=5, script=[first, Fault(status=503)]))
     with ActorSystem.start(workers=1, max_retries=1, retry_base=0.01) as system, system.prefetch(url) as handle:
         with system.open(url) as stream:
+            assert stream.read(1000)
+            gate.set()  # with nobody but the prefetch there, it would have failed
             with pytest.raises(RetryExhausted):
                 stream.read()
         assert handle.wait(HANG)

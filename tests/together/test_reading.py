@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import random
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -295,7 +296,8 @@ def test_a_read_of_the_tail_is_one_bounded_range_and_the_main_transfer_goes_on(
     origin: Origin, system: ActorSystem
 ) -> None:
     size = 2 * MIB
-    url = origin.add("/file", Resource(size, rate=2_000_000))
+    gate = threading.Event()
+    url = origin.add("/file", Resource(size, script=[Fault(hold=gate, hold_after=200_000)]))
     with watching(system) as watch, system.open(url) as stream:
         assert stream.seekable()
         stream.seek(-128, 2)
@@ -304,6 +306,7 @@ def test_a_read_of_the_tail_is_one_bounded_range_and_the_main_transfer_goes_on(
         assert stream.read() == body(0, size - TAIL, size)
         seen = answered(origin, "/file", 2)
         assert seen[1].range == (size - TAIL, size - 1)
+        gate.set()
         stream.seek(0)
         assert stream.read() == body(0, 0, size)
         assert stream.wait_complete(HANG)

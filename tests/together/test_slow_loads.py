@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -61,7 +62,7 @@ def test_a_body_that_stalls_for_good(origin: Origin) -> None:
     """EVENT04"""
     url = origin.add("/stalls", Resource(10_000, seed=1, always=Fault(stall_after=2)))
     with (
-        ActorSystem.start(workers=1, inactivity_timeout=0.12, max_retries=2, retry_base=0.01) as system,
+        ActorSystem.start(workers=1, inactivity_timeout=0.5, max_retries=2, retry_base=0.01) as system,
         watching(system) as watch,
     ):
         with system.open(url) as stream, pytest.raises(RetryExhausted):
@@ -84,11 +85,32 @@ def test_a_body_that_stalls_for_good(origin: Origin) -> None:
 
 def test_a_call_whose_body_stalls_begins_again(origin: Origin) -> None:
     url = origin.add("/stalls", Resource(10_000, seed=1, script=[Fault(stall_after=2)]))
-    with ActorSystem.start(workers=1, inactivity_timeout=0.3, retry_base=0.01) as system, watching(system) as watch:
+    with ActorSystem.start(workers=1, inactivity_timeout=0.5, retry_base=0.01) as system, watching(system) as watch:
         assert system.execute(FetchCommand.get(url), HANG).body == body(1, 0, 10_000)
         watch.first(RequestCompleted)
     assert [event.consumed for event in watch.of(BodyStalled)] == [2]
     assert [event.resume for event in watch.of(BodyResumed)] == [1]
+
+
+def test_how_far_a_call_has_come_is_known_while_it_runs(origin: Origin) -> None:
+    """Also of another attempt, which begins anew."""
+    first, second = threading.Event(), threading.Event()
+    script = [Fault(hold=first, hold_after=100_000, reset_after=150_000), Fault(hold=second, hold_after=0)]
+    url = origin.add("/held", Resource(200_000, seed=1, script=script))
+    with ActorSystem.start(workers=1, soft_timeout=0.1, retry_base=0.01) as system, watching(system) as watch:
+        call = Call(system.execute, FetchCommand.get(url), HANG)
+        try:
+            assert until(lambda: system.stats().bytes == 100_000, HANG)
+            assert until(lambda: system.stats().hosts[origin.base].bytes == 100_000, HANG)
+            assert watch.first(LoadSlow).bytes <= 100_000
+            first.set()
+            watch.until(lambda _: len(watch.of(FirstByte)) == 2)
+            assert system.stats().bytes == 0
+        finally:
+            first.set()
+            second.set()
+        assert call.result().body == body(1, 0, 200_000)
+        assert until(lambda: system.stats().bytes == 200_000, HANG)
 
 
 def test_a_server_that_never_answers_has_no_body_that_stalls(origin: Origin) -> None:

@@ -12,11 +12,12 @@ from dataclasses import FrozenInstanceError, asdict
 
 import pytest
 from host_kit import until
+from prefetch_kit import SHARE, held_prefetches
 from stream_kit import HANG, Call, answered, watching
 
 from actors.messages.command import Command
 from actors.testing.sabotage import Moment, sabotage
-from kithara_actors import ActorSystem, HealthState, Priority, Stats
+from kithara_actors import ActorSystem, HealthState, PrefetchStats, Priority, Stats
 from kithara_actors.events import ActorRestarted, RequestCompleted, RequestEnqueued, RequestRetrying
 from kithara_actors.messages.commands import WorkerUp
 from kithara_actors.testing.origin import Fault, Origin, Resource, body
@@ -43,6 +44,7 @@ def test_an_idle_system(origin: Origin) -> None:
         ]
         assert {worker.pid for worker in stats.workers} == set(system.workers().values())
         assert (stats.restarts, stats.bytes, stats.streams, stats.cache.assets) == (0, 0, 0, 0)
+        assert stats.prefetches == PrefetchStats(0, 0, 0)
         assert stats.requests.queued == {"high/high": 0, "high/low": 0, "low/high": 0, "low/low": 0}
         assert json.loads(json.dumps(asdict(stats)))["requests"]["ended"] == 0
         assert pickle.loads(pickle.dumps(stats)) == stats
@@ -55,7 +57,10 @@ def test_what_runs_waits_and_backs_off(origin: Origin) -> None:
     running = origin.add("/running", Resource(MIB, seed=1, script=[Fault(stall_after=100_000)]))
     waiting = origin.add("/waiting", Resource(MIB, seed=2))
     parked = origin.add("/parked", Resource(MIB, script=[Fault(status=503)]))
-    with ActorSystem.start(max_concurrent=1, retry_base=60.0, retry_cap=60.0) as system, watching(system) as watch:
+    with (
+        ActorSystem.start(max_concurrent=1, retry_base=60.0, retry_cap=60.0, preempt_after=None) as system,
+        watching(system) as watch,
+    ):
         with system.open(parked) as first:
             Call(first.read_at, 0, 1)
             watch.first(RequestRetrying)
@@ -85,8 +90,23 @@ def test_what_has_ended_and_what_is_kept(origin: Origin) -> None:
             assert stream.read() == body(1, 0, MIB)
             assert stream.wait_complete(HANG)
         watch.first(RequestCompleted)
+        assert until(lambda: system.stats().requests.ended)
         stats = system.stats()
         assert (stats.bytes, stats.requests.ended, stats.cache.assets, stats.cache.bytes) == (MIB, 1, 1, MIB)
+
+
+def test_prefetches_are_counted_by_how_far_they_are(origin: Origin) -> None:
+    with ActorSystem.start() as system:
+        with system.prefetch(origin.add("/done", Resource(1000))) as done:
+            assert done.wait(HANG)
+            with held_prefetches(origin, system, 12) as handles:
+                # Twice the share of a host has a source each.
+                assert until(lambda: system.stats().prefetches == PrefetchStats(4, 2 * SHARE, 1)), system.stats()
+                handles[11].cancel()
+                assert until(lambda: system.stats().prefetches == PrefetchStats(3, 2 * SHARE, 1)), system.stats()
+                handles.pop()
+            assert until(lambda: system.stats().prefetches == PrefetchStats(0, 0, 1)), system.stats()
+        assert system.stats().prefetches == PrefetchStats(0, 0, 0)
 
 
 def test_a_restart_is_counted_and_all_is_well_again() -> None:

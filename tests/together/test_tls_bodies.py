@@ -55,7 +55,7 @@ def test_a_handshake_that_stalls(bench: Bench, cancel: bool) -> None:
         gone.set()
 
     with Peer(stall) as server:
-        via = bench.transport(connect_timeout=HANG if cancel else 0.1, inactivity_timeout=60.0)
+        via = bench.transport(connect_timeout=HANG if cancel else 0.5, inactivity_timeout=60.0)
         fetch = bench.fetch(via, f"https://127.0.0.1:{server.port}/").start()
         assert hello.wait(HANG)
         if cancel:
@@ -64,7 +64,7 @@ def test_a_handshake_that_stalls(bench: Bench, cancel: bool) -> None:
         else:
             error = fetch.failure()
             assert isinstance(error, ConnectError)
-            assert str(error) == f"no connection to 127.0.0.1:{server.port} within 0.1 s"
+            assert str(error) == f"no connection to 127.0.0.1:{server.port} within 0.5 s"
         assert gone.wait(HANG)
 
 

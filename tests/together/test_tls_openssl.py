@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import socket
 import subprocess
 import sys
 import termios
@@ -32,14 +31,12 @@ def s_server(papers: Papers, *options: str) -> Iterator[tuple[int, IO[bytes], IO
     issued = papers.ca.issue_cert("127.0.0.1")
     pem = papers.folder / "server.pem"
     pem.write_bytes(issued.private_key_and_cert_chain_pem.bytes())
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    command = ["openssl", "s_server", "-accept", f"127.0.0.1:{port}", "-cert", str(pem), "-naccept", "1", *options]
+    command = ["openssl", "s_server", "-accept", "127.0.0.1:0", "-cert", str(pem), "-naccept", "1", *options]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     assert process.stdin is not None
     assert process.stdout is not None
     try:
-        until(process.stdout, b"ACCEPT")
+        port = int(until(process.stdout, b"ACCEPT").rpartition(b":")[2])
         yield port, process.stdin, process.stdout
     finally:
         process.kill()
@@ -48,10 +45,11 @@ def s_server(papers: Papers, *options: str) -> Iterator[tuple[int, IO[bytes], IO
         process.stdin.close()
 
 
-def until(output: IO[bytes], text: bytes) -> None:
+def until(output: IO[bytes], text: bytes) -> bytes:
+    """The next line with that in it."""
     for line in output:
         if text in line:
-            return
+            return line
     raise AssertionError(f"the server ended before it said {text!r}")
 
 
