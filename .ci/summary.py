@@ -1,58 +1,74 @@
-"""What the runs of pytest came to, shortly: `summary.py FOLDER RUN...`, of FOLDER/report-RUN.xml and FOLDER/log-RUN.
+"""What the runs of pytest came to, shortly: `summary.py FOLDER RUN...`, of what they left in FOLDER.
 
 Prints one line for each run, and under it each test that did not pass with its error lines. Status 1 if a run failed,
-was cut off, tested nothing, or skipped a test.
+was cut off, tested nothing, or skipped a test. A run whose failed tests all passed when they ran once more, alone, as
+RUN-again (see again.py), counts as passed; they are told of at the end.
 """
 
 from __future__ import annotations
 
 import sys
-import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
 from pathlib import Path
 
-ERROR_LINES = 12
+import reports
+
 LOG_LINES = 60
 
 
 def main(folder: Path, runs: list[str]) -> int:
     good = True
+    twice: list[str] = []
     print("\n== summary")
-    for run in runs:
-        report, log = folder / f"report-{run}.xml", folder / f"log-{run}"
-        try:
-            good &= _reported(run, ElementTree.parse(report))
-        except (OSError, ElementTree.ParseError):
+    for name in runs:
+        run = reports.read(folder, name)
+        if run is None:
             good = False
-            _cut_off(run, log)
+            _cut_off(name, folder / f"log-{name}")
+            continue
+        again = reports.read(folder, f"{name}-again")
+        alone = {case.node: case for case in again.cases} if again is not None and again.passed else {}
+        print(f"{name}: {_counts(run)}")
+        if run.passed:
+            continue
+        if run.failed and {case.node for case in run.bad} == alone.keys():
+            for case in run.bad:
+                twice += _twice(name, case, alone[case.node])
+            continue
+        good = False
+        for case in run.bad:
+            print("\n".join(_told(case)))
+        if again is not None:
+            print(f"{name}-again: {_counts(again)}")
+            for case in again.bad:
+                print("\n".join(_told(case)))
+        elif (folder / f"log-{name}-again").exists():
+            _cut_off(f"{name}-again", folder / f"log-{name}-again")
+    if twice:
+        print("\n== failed beside other work, passed alone")
+        print("\n".join(twice))
     return 0 if good else 1
 
 
-def _reported(run: str, report: ElementTree.ElementTree) -> bool:
-    cases = list(report.iter("testcase"))
-    counts = {kind: sum(case.find(kind) is not None for case in cases) for kind in ("failure", "error", "skipped")}
-    seconds = sum(float(suite.get("time", 0)) for suite in report.iter("testsuite"))
+def _counts(run: reports.Run) -> str:
+    counts = {kind: sum(kind == each for case in run.cases for each, _ in case.found) for kind in reports.KINDS}
     told = ", ".join(f"{count} {kind}" for kind, count in counts.items() if count)
-    print(f"{run}: {len(cases)} tests in {seconds:.0f} s, {told or 'all passed' if cases else 'so it tested nothing'}")
-    for case in cases:
-        for kind in counts:
-            for found in case.findall(kind):
-                print(f"  {kind.upper()} {case.get('classname')}.{case.get('name')}")
-                for line in _errors(found.text or "") or [(found.get("message") or "").strip()]:
-                    print(f"    {line}")
-    return bool(cases) and not told
+    told = told or ("all passed" if run.cases else "so it tested nothing")
+    if not (run.passed or run.failed or run.status == 0):
+        told += ", then was cut off" if run.status is None else f", exit code {run.status}"
+    return f"{len(run.cases)} tests in {run.seconds:.0f} s, {told}"
 
 
-def _errors(text: str) -> list[str]:
-    """The lines that pytest marks with E, and the places; without any, the last ones."""
-    lines = text.splitlines()
-    marked = [line for line in lines if line.startswith("E ")]
-    return (marked[:ERROR_LINES] + [line for line in lines if _is_place(line)][-1:]) or lines[-ERROR_LINES:]
+def _told(case: reports.Case) -> Iterator[str]:
+    for kind, found in case.found:
+        yield f"  {kind.upper()} {case.name}"
+        yield from (f"    {line}" for line in reports.reasons(found))
 
 
-def _is_place(line: str) -> bool:
-    path, _, rest = line.partition(":")
-    return path.endswith(".py") and rest.partition(":")[0].isdigit()
+def _twice(run: str, case: reports.Case, again: reports.Case) -> Iterator[str]:
+    for kind, found in case.found:
+        yield f"  {run}: {case.name}: {kind} after {case.seconds:.1f} s, then passed in {again.seconds:.1f} s"
+        yield from (f"    {line}" for line in reports.reasons(found))
 
 
 def _cut_off(run: str, log: Path) -> None:
