@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -99,7 +100,6 @@ def test_demo_of_chaos() -> None:
     for said in (
         "ok 6 actors were crashed",
         "lost: killed by SIGKILL",
-        "ok 4 workers were killed, and each was replaced",
         "bytes are there, and are those of the recording",
         "ok 60.0 s of sound were decoded meanwhile",
         "ok the other download is complete: 3.0 MB, each byte right",
@@ -109,6 +109,8 @@ def test_demo_of_chaos() -> None:
         "15 of 15 claims held.",
     ):
         assert said in text
+    # A kill for which no worker is up at its moment is left out.
+    assert re.search(r"ok [2-4] workers were killed, and each was replaced", text)
 
 
 @pytest.mark.minutes
