@@ -75,9 +75,6 @@ class Exchanges:
         """Readable when there is something for `look`."""
         return self._epoll.fileno()
 
-    def __contains__(self, attempt: int) -> bool:
-        return attempt in self._waiting
-
     def close(self) -> None:
         """Close the connections of what waits, and be readable no more."""
         for exchange in self._waiting.values():
